@@ -1,0 +1,52 @@
+/* service.h - everything that is alive while the program serves, in one struct that the endpoints reach through
+ * http_context(rq). Started and stopped by cmd_serve.c and by the commands that write without a server (client.c). */
+#ifndef WORK_SERVICE_H
+#define WORK_SERVICE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "annotmix.h"
+#include "http/http.h"
+
+struct store;
+struct writer;
+struct catalog;
+struct snapshots;
+struct trainers;
+struct metrics;
+
+struct service_config {
+    const char *db_path;            /* ./annotmix.db */
+    const char *listen;             /* 127.0.0.1:8080 */
+    const char *health_listen;      /* NULL = none */
+    const char *auth;               /* auto | token | none */
+    const char *const *allow_hosts; /* NULL-terminated, besides the listening address and localhost */
+    unsigned trainers;              /* default: cores */
+    size_t write_queue;             /* 10,000 jobs */
+    size_t run_queue;               /* 1,000 queued runs */
+    size_t model_memory_bytes;      /* 1 GiB: snapshots kept in memory */
+    size_t run_memory_bytes;        /* 75 % of RAM: a run that needs more is refused */
+    size_t atomic_lines;            /* 100,000 */
+    size_t atomic_bytes;            /* 64 MiB */
+    size_t line_bytes;              /* 1 MiB: NDJSON and CSV */
+    size_t metadata_bytes;          /* 64 KiB per instance */
+    struct http_limits http;
+};
+
+struct service {
+    struct service_config config;
+    struct store *store;         /* src/store/store.h: files, lock, write connection, read connections */
+    struct writer *writer;       /* writer.h */
+    struct catalog *catalog;     /* catalog.h: projects by name, immutable snapshots of what rarely changes */
+    struct snapshots *snapshots; /* snapshots.h: models in memory */
+    struct trainers *trainers;   /* trainers.h */
+    struct metrics *metrics;     /* metrics.h: counters for /metrics */
+    struct http_waiters *run_waiters; /* keyed by run row id: long polls and event streams */
+    int64_t started_ms;          /* wall clock */
+    bool auth_required;          /* by --auth and the listening address; written once before start */
+    bool ready;                  /* atomic */
+};
+
+#endif
