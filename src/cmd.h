@@ -1,0 +1,27 @@
+/* cmd.h - the subcommands. Each takes what follows its name (argv[0] is the name) and returns the exit status:
+ * 0 ok, 1 failure, 2 usage, 75 temporary (sysexits: a server is starting, the disk is full, try again). */
+#ifndef CMD_H
+#define CMD_H
+
+#include "annotmix.h"
+
+enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_TEMPORARY = 75 };
+
+int cmd_serve(int argc, char **argv);
+int cmd_fit(int argc, char **argv);
+int cmd_import(int argc, char **argv);
+int cmd_export(int argc, char **argv);
+int cmd_backup(int argc, char **argv);
+int cmd_migrate(int argc, char **argv);
+int cmd_token(int argc, char **argv);
+int cmd_health(int argc, char **argv);
+int cmd_version(int argc, char **argv);
+
+/* Exit status for a call that ended with `status`; prints "annotmixd COMMAND: text" on standard error when it is not AMX_OK. */
+int cmd_end(const char *command, enum amx_status status, const struct amx_error *err);
+/* Prints "annotmixd COMMAND: text" and where the help is; returns EXIT_USAGE. */
+int cmd_usage(const char *command, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* --db FILE when given, else ANNOTMIX_DB, else annotmix.db; never NULL. */
+const char *cmd_db_path(const char *given);
+
+#endif
