@@ -1,8 +1,9 @@
-/* auth.h - who may come in. One cache of the tokens in memory, loaded at start and changed by the writer's done(), so that
- * authentication touches no database and a revoked token stops working at once.
+/* auth.h - who may come in. One cache of the tokens in memory, loaded at start and changed by the writer's done(), so
+ * that authentication touches no database and a revoked token stops working at once.
  *
- * A request is somebody: a token, the Unix socket or an open server (both: every scope, no limits), or nobody. Handlers ask
- * the functions below; they look at the request's header each time (a hash of 47 bytes), so nothing hangs on the request.
+ * A request is somebody: a token, the Unix socket or an open server (both: every scope, no limits), or nobody. Handlers
+ * ask the functions below; they look at the request's header each time (a hash of 47 bytes), so nothing hangs on the
+ * request.
  */
 #ifndef ENDPOINTS_AUTH_H
 #define ENDPOINTS_AUTH_H
@@ -31,9 +32,9 @@ enum { AUTH_TOKEN_BYTES = 47, AUTH_PREFIX_BYTES = 8, AUTH_PATTERN_BYTES = 80 };
 
 struct auth_identity {
     unsigned scopes;
-    int64_t token_id;                    /* 0: no token (socket, or auth is off) */
-    char project[AUTH_PATTERN_BYTES];    /* "" = all; "name"; "acme.*" = every name that starts with "acme." */
-    char annotator[NAME_MAX_BYTES + 1];  /* "" = any; else this token writes and reads only this annotator's labels */
+    int64_t token_id;                   /* 0: no token (socket, or auth is off) */
+    char project[AUTH_PATTERN_BYTES];   /* "" = all; "name"; "acme.*" = every name that starts with "acme." */
+    char annotator[NAME_MAX_BYTES + 1]; /* "" = any; else this token writes and reads only this annotator's labels */
 };
 
 /* app->gate: Host rule while auth is off (421), Bearer header (401), the route's scope (403). Replies when false. */
@@ -56,7 +57,8 @@ bool auth_scopes_parse(const char *text, unsigned *out, const char **bad, size_t
 /* JSON array of scope names, fixed order. */
 json_t *auth_scopes_json(unsigned scopes);
 
-/* ---- for tokens.c and the start of the service ---------------------------------------------------------------------- */
+/* ---- for tokens.c and the start of the service ----------------------------------------------------------------------
+ */
 
 struct auth_token {
     int64_t id;
@@ -64,9 +66,9 @@ struct auth_token {
     struct auth_identity who;
     int64_t expires_ms; /* 0 = never */
 };
-/* Loads the tokens from the store, sets service->auth_required by --auth, the address and the tokens there are, and (where
- * tokens are required and none exists) makes one admin token and prints it once on standard error. The ANNOTMIX_ADMIN_TOKEN_FILE
- * token is read here. Before the server starts; auth_stop after it stopped. */
+/* Loads the tokens from the store, sets service->auth_required by --auth, the address and the tokens there are, and
+ * (where tokens are required and none exists) makes one admin token and prints it once on standard error. The
+ * ANNOTMIX_ADMIN_TOKEN_FILE token is read here. Before the server starts; auth_stop after it stopped. */
 AMX_CHECK enum amx_status auth_start(struct service *service, const char *admin_token_file, struct amx_error *err);
 void auth_stop(void);
 /* After COMMIT. add replaces a token of the same id. */

@@ -1,8 +1,8 @@
 /* page.c - cursors, list envelopes, ETags.
  *
- * Cursor: 16 bytes (hash of the list, key; big-endian) in base64url, 22 characters. The hash is the first 8 bytes of SHA-256
- * over route template, path parameters and filter values, length-prefixed. It is no secret and no signature: it protects
- * from mistakes, and a forged key shows nothing that the list would not show.
+ * Cursor: 16 bytes (hash of the list, key; big-endian) in base64url, 22 characters. The hash is the first 8 bytes of
+ * SHA-256 over route template, path parameters and filter values, length-prefixed. It is no secret and no signature: it
+ * protects from mistakes, and a forged key shows nothing that the list would not show.
  */
 #include "endpoints/page.h"
 

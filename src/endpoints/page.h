@@ -1,8 +1,8 @@
 /* page.h - what every list has: ?limit= (1-1,000, default 100), ?cursor=, {"items": [...], "next_cursor": "..."|null}.
  *
  * A cursor is opaque to clients: base64url of the last key given and a hash of the list it belongs to (route, path
- * parameters, filters). One of another list or of other filters is refused with 400, so nobody pages through the wrong thing.
- * And the one way to send a single resource: strong ETag, 304.
+ * parameters, filters). One of another list or of other filters is refused with 400, so nobody pages through the wrong
+ * thing. And the one way to send a single resource: strong ETag, 304.
  */
 #ifndef ENDPOINTS_PAGE_H
 #define ENDPOINTS_PAGE_H
@@ -18,13 +18,13 @@ enum { PAGE_LIMIT_MAX = 1000, PAGE_LIMIT_DEFAULT = 100, PAGE_CURSOR_BYTES = 24, 
 
 struct page {
     size_t limit;
-    bool continued;  /* there was a cursor: */
-    int64_t after;   /* go on after this key; INT64_MIN when there was none */
-    uint64_t list;   /* hash of the list, for page_cursor */
+    bool continued; /* there was a cursor: */
+    int64_t after;  /* go on after this key; INT64_MIN when there was none */
+    uint64_t list;  /* hash of the list, for page_cursor */
 };
 
-/* Reads limit and cursor; `filters` is the NULL-terminated list of query names that choose what is in this list (NULL: none).
- * Any other query name is refused too (limit, cursor and format are allowed). Replies 400 when false. */
+/* Reads limit and cursor; `filters` is the NULL-terminated list of query names that choose what is in this list (NULL:
+ * none). Any other query name is refused too (limit, cursor and format are allowed). Replies 400 when false. */
 bool page_parse(struct http_request *rq, const char *const *filters, struct page *out);
 /* Cursor for what comes after the row with this key. Returns out. */
 char *page_cursor(const struct page *page, int64_t last_key, char out[PAGE_CURSOR_BYTES]);

@@ -1,7 +1,7 @@
 /* problem.c - RFC 9457 answers, from one table.
  *
- * Who detects an error words it (struct amx_error); here it only gets its HTTP status, its stable type and a title. What the
- * operating system or SQLite said stays in the log: a client cannot use it, and it may name paths.
+ * Who detects an error words it (struct amx_error); here it only gets its HTTP status, its stable type and a title.
+ * What the operating system or SQLite said stays in the log: a client cannot use it, and it may name paths.
  */
 #include "endpoints/problem.h"
 
@@ -168,9 +168,10 @@ static void reply(struct http_request *rq, enum problem problem, uint64_t line, 
 void problem_reply_error(struct http_request *rq, enum problem problem, const struct amx_error *err)
 {
     if (problem == PROBLEM_INTERNAL) {
-        log_error("request failed", LOG_TEXT("request", http_request_id(rq)), LOG_TEXT("status", amx_status_text(err->code)),
-                  LOG_TEXT("why", err->text));
-        reply(rq, problem, 0, NULL, "Nothing was changed by this request; the log has the details under this request id.");
+        log_error("request failed", LOG_TEXT("request", http_request_id(rq)),
+                  LOG_TEXT("status", amx_status_text(err->code)), LOG_TEXT("why", err->text));
+        reply(rq, problem, 0, NULL,
+              "Nothing was changed by this request; the log has the details under this request id.");
         return;
     }
     const char *detail = err->text[0] != '\0' ? err->text : rows[problem].title;

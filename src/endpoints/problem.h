@@ -1,7 +1,8 @@
 /* problem.h - the only place where a status or a rule broken becomes an HTTP status (RFC 9457 problem+json).
  *
- * Every problem a client can see is a row of one table in problem.c: HTTP status, the stable slug of /problems/SLUG, and the
- * title. Several rows may share a slug (invalid-body is 400 when the text cannot be read and 422 when it means nothing).
+ * Every problem a client can see is a row of one table in problem.c: HTTP status, the stable slug of /problems/SLUG,
+ * and the title. Several rows may share a slug (invalid-body is 400 when the text cannot be read and 422 when it means
+ * nothing).
  */
 #ifndef ENDPOINTS_PROBLEM_H
 #define ENDPOINTS_PROBLEM_H
@@ -47,8 +48,8 @@ const char *problem_title(enum problem problem);
  * AMX_BUSY -> PROBLEM_QUEUE_FULL, AMX_CONFLICT -> PROBLEM_CONFLICT, ... */
 enum problem problem_of_status(enum amx_status status);
 
-/* Replies by err->code, with err->text as detail and, when err names a line or pointer, `errors`. AMX_IO and AMX_CORRUPT are
- * logged with their text; the client sees a general sentence and the request id. */
+/* Replies by err->code, with err->text as detail and, when err names a line or pointer, `errors`. AMX_IO and
+ * AMX_CORRUPT are logged with their text; the client sees a general sentence and the request id. */
 void problem_reply(struct http_request *rq, const struct amx_error *err);
 /* The same under a row the caller chose (jsonx_load failed -> PROBLEM_MALFORMED_BODY). */
 void problem_reply_error(struct http_request *rq, enum problem problem, const struct amx_error *err);
@@ -64,7 +65,8 @@ void problem_reply_status(struct http_request *rq, enum amx_status status);
 /* One element of `errors`: line (0 = left out), pointer (NULL or "" = left out), detail. NULL when memory is out. */
 json_t *problem_error_item(uint64_t line, const char *pointer, const char *detail);
 /* The whole object, for answers that carry more members (bulk) or are composed outside the request (idempotency, inside
- * apply()): type, title, status, detail, instance "urn:request:ID"; errors (taken, may be NULL). NULL when memory is out. */
+ * apply()): type, title, status, detail, instance "urn:request:ID"; errors (taken, may be NULL). NULL when memory is
+ * out. */
 json_t *problem_object(enum problem problem, const char *request_id, const char *detail, json_t *errors);
 /* Sends such an object (taken; NULL -> 503) as application/problem+json with the status of the row. */
 void problem_reply_object(struct http_request *rq, enum problem problem, json_t *object);

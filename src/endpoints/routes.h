@@ -1,4 +1,5 @@
-/* routes.h - the one table of routes, put together from the tables of the resource files, and what every handler shares.
+/* routes.h - the one table of routes, put together from the tables of the resource files, and what every handler
+ * shares.
  *
  * Each resource file exports `extern const struct http_route NAME_routes[]`, ended by {0}; here they are listed once.
  */
