@@ -198,13 +198,13 @@ static bool server_answers(struct client *client)
 
 static enum amx_status start_own_service(struct client *client, const char *db_path, struct amx_error *err)
 {
-    struct host_options options;
+    struct settings settings;
+    struct host_options options = {.network = false};
 
-    settings_default(&options.config);
+    settings_default(&settings);
+    options.config = settings.config;
     options.config.db_path = db_path;
     options.config.trainers = 0;
-    options.network = false;
-    options.admin_token_file = NULL;
     return host_start(&options, &client->host, err);
 }
 

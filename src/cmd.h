@@ -4,6 +4,7 @@
 #define CMD_H
 
 #include "annotmix.h"
+#include "options.h"
 
 enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_TEMPORARY = 75 };
 
@@ -17,10 +18,8 @@ int cmd_token(int argc, char **argv);
 int cmd_health(int argc, char **argv);
 int cmd_version(int argc, char **argv);
 
-/* Exit status for a call that ended with `status`; prints "annotmixd COMMAND: text" on standard error when it is not AMX_OK. */
+/* Exit status for a call that ended with `status`; prints err's sentence on standard error when it is not AMX_OK. */
 int cmd_end(const char *command, enum amx_status status, const struct amx_error *err);
-/* Prints "annotmixd COMMAND: text" and where the help is; returns EXIT_USAGE. */
-int cmd_usage(const char *command, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* --db FILE when given, else ANNOTMIX_DB, else annotmix.db; never NULL. */
 const char *cmd_db_path(const char *given);
 

@@ -1,7 +1,6 @@
 /* cmd_version.c - `annotmixd version`: this program and the libraries it runs on, as a bug report wants them. */
 #include <jansson.h>
 #include <stdio.h>
-#include <string.h>
 #include <zlib.h>
 
 #include "annotmix.h"
@@ -11,12 +10,12 @@
 
 int cmd_version(int argc, char **argv)
 {
-    if (argc > 1 && strcmp(argv[1], "--help") == 0) {
-        puts("usage: annotmixd version\nPrints the version of the program and of the libraries it runs on.");
-        return EXIT_OK;
-    }
-    if (argc > 1)
-        return cmd_usage("version", "unexpected argument '%s'", argv[1]);
+    const struct option none[] = {{0}};
+    size_t n_words = 0;
+    int status;
+
+    if (!options_parse(argc, argv, none, "", 0, 0, NULL, &n_words, &status))
+        return status;
     printf("annotmixd %s\n", amx_version());
     printf("  kernel         %s\n", amx_kernel_name());
     printf("  BLAS           %s\n", amx_blas_name());
