@@ -49,4 +49,16 @@ struct service {
     bool ready;                  /* atomic */
 };
 
+/* The defaults above (run_memory_bytes by this machine's RAM, trainers by its cores); strings are static. */
+void service_config_default(struct service_config *out);
+/* Opens the store (lock, migrations), then writer, catalog, snapshots, trainers, in this order. config is copied, its strings
+ * are borrowed. AMX_BUSY: another process holds the lock; AMX_CORRUPT: not our database, or a newer one. On success the
+ * caller calls service_stop. */
+AMX_CHECK enum amx_status service_start(const struct service_config *config, struct service **out, struct amx_error *err);
+/* Stops the trainers (runs go back to queued) while the writer lives, then the writer (checkpoint), then the rest. The HTTP
+ * servers must have stopped before, except that http_server_stop of suspended writes needs the writer: call
+ * service_stop_trainers first, then http_server_stop, then this. NULL allowed. */
+void service_stop_trainers(struct service *service);
+void service_stop(struct service *service);
+
 #endif
