@@ -94,25 +94,28 @@ static size_t physical_memory(void)
     return pages > 0 && page > 0 ? (size_t)pages * (size_t)page : (size_t)GIB;
 }
 
-void settings_default(struct service_config *out)
+void settings_default(struct settings *out)
 {
     static const char *const no_hosts[] = {NULL};
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     memset(out, 0, sizeof *out);
-    http_limits_default(&out->http);
-    out->db_path = "./annotmix.db";
-    out->listen = "127.0.0.1:8080";
-    out->auth = "auto";
-    out->allow_hosts = no_hosts;
-    out->trainers = cores > 0 && cores < 1024 ? (unsigned)cores : 1;
-    out->write_queue = 10000;
-    out->run_queue = 1000;
-    out->model_memory_bytes = GIB;
-    out->run_memory_bytes = physical_memory() / 4 * 3;
-    out->atomic_lines = 100000;
-    out->atomic_bytes = 64 * MIB;
-    out->line_bytes = MIB;
-    out->metadata_bytes = 64 * KIB;
+    struct service_config *c = &out->config;
+    http_limits_default(&c->http);
+    c->db_path = "./annotmix.db";
+    c->listen = "127.0.0.1:8080";
+    c->auth = "auto";
+    c->allow_hosts = no_hosts;
+    c->trainers = cores > 0 && cores < 1024 ? (unsigned)cores : 1;
+    c->write_queue = 10000;
+    c->run_queue = 1000;
+    c->model_memory_bytes = GIB;
+    c->run_memory_bytes = physical_memory() / 4 * 3;
+    c->atomic_lines = 100000;
+    c->atomic_bytes = 64 * MIB;
+    c->line_bytes = MIB;
+    c->metadata_bytes = 64 * KIB;
+    out->log_level = "info";
+    out->log_format = "auto";
 }
 
 static bool one_of(const char *choices, const char *text)
@@ -244,10 +247,7 @@ static enum amx_status read_flag(struct settings *s, int argc, char **argv, int 
 
 enum amx_status settings_read(int argc, char **argv, struct settings *out, bool *help, struct amx_error *err)
 {
-    memset(out, 0, sizeof *out);
-    settings_default(&out->config);
-    out->log_level = "info";
-    out->log_format = "auto";
+    settings_default(out);
     *help = false;
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {

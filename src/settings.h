@@ -22,7 +22,7 @@ struct settings {
 };
 
 /* The defaults of this machine (cores, memory). */
-void settings_default(struct service_config *out);
+void settings_default(struct settings *out);
 /* Environment, then argv[1..]. AMX_INVALID with a sentence. *help is set when --help was asked for. settings_done
  * frees. */
 AMX_CHECK enum amx_status settings_read(int argc, char **argv, struct settings *out, bool *help, struct amx_error *err);
