@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "host.h"
 #include "settings.h"
@@ -208,7 +207,8 @@ static enum amx_status start_own_service(struct client *client, const char *db_p
     return host_start(&options, &client->host, err);
 }
 
-enum amx_status client_open(const char *db_path, struct client **out, struct amx_error *err)
+/* A client whose requests go to FILE.sock; nothing is sent yet. */
+static enum amx_status client_new(const char *db_path, struct client **out, struct amx_error *err)
 {
     struct client *client = calloc(1, sizeof *client);
     AUTO(buf) socket_path = BUF_INIT(4096);
@@ -227,16 +227,39 @@ enum amx_status client_open(const char *db_path, struct client **out, struct amx
         status = error_set(err, AMX_INVALID, "the path of the database is too long for a Unix socket");
         goto failed;
     }
-    if (!server_answers(client)) {
-        status = start_own_service(client, db_path, err);
-        if (status != AMX_OK)
-            goto failed;
-    }
     *out = client;
     return AMX_OK;
 failed:
     client_close(client);
     return status;
+}
+
+enum amx_status client_connect(const char *db_path, struct client **out, struct amx_error *err)
+{
+    enum amx_status status = client_new(db_path, out, err);
+
+    if (status != AMX_OK || server_answers(*out))
+        return status;
+    client_close(*out);
+    *out = NULL;
+    return error_set(err, AMX_NOT_FOUND, "no server answers on %s.sock", db_path);
+}
+
+enum amx_status client_open(const char *db_path, struct client **out, struct amx_error *err)
+{
+    struct client *client = NULL;
+    enum amx_status status = client_new(db_path, &client, err);
+
+    if (status != AMX_OK)
+        return status;
+    if (!server_answers(client))
+        status = start_own_service(client, db_path, err);
+    if (status != AMX_OK) {
+        client_close(client);
+        return status;
+    }
+    *out = client;
+    return AMX_OK;
 }
 
 void client_close(struct client *client)

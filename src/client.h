@@ -19,6 +19,8 @@ struct client_answer {
 
 /* AMX_BUSY: the file is locked by a server that does not answer (it may be starting). */
 AMX_CHECK enum amx_status client_open(const char *db_path, struct client **out, struct amx_error *err);
+/* Only if a server answers; starts nothing. AMX_NOT_FOUND when none does. */
+AMX_CHECK enum amx_status client_connect(const char *db_path, struct client **out, struct amx_error *err);
 void client_close(struct client *client); /* NULL allowed; stops a service that client_open started */
 
 /* One exchange with a JSON body (borrowed; NULL = none). An answer of 4xx or 5xx is AMX_OK here; see client_problem. */
