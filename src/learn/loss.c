@@ -1,0 +1,171 @@
+/* loss.c - loss = -(1/T) sum_t sum_c z_tc log p_annot_t(c), in log space (specification, steps 3 to 5).
+ *
+ * Heads are transposed: class logits [C][Tp], confusion logits [C C][Tp]. Confusion logits go in slabs of whole true
+ * classes, so that softmax over the label is complete inside a slab and slab, weights and gradient stay in the L2
+ * cache (limit 600 kB, measured: +20 % at C = 100, nothing at C = 10). Two rounds over the slabs:
+ *   forward:  logits, exp, and for the one or two given labels log p_k + log P_k,label for each true class k;
+ *   between:  posterior of the true class, loss;
+ *   backward: gradient of the logits in place, d(h) summed over slabs, weight gradient to scratch, RAdam at once.
+ * The gradient of the output layer (128 C^2 floats, 512 MB at C = 1000) therefore never exists as a whole. The logits
+ * are kept between the rounds up to 64 MB; beyond that the slab is computed again, a third more work in that
+ * layer against memory that would grow with C^2 T. */
+#include "loss.h"
+
+#include <string.h>
+
+#include "blas.h"
+
+enum { SLAB_BYTES = 600000, KEPT_BYTES = 64000000 };
+
+void loss_lay_out(struct loss *loss, const struct dims *dims, struct arena *arena)
+{
+    const size_t C = dims->C, Tp = dims->Tp, Ep = dims->Ep;
+    size_t per_class = C * (Tp + 2 * Ep) * sizeof(float); /* C <= 1000, Ep <= 1024, Tp < 2^32: no overflow */
+    size_t most = SLAB_BYTES / per_class;
+
+    memset(loss, 0, sizeof *loss);
+    loss->dims = dims;
+    loss->slab = most < 1 ? 1 : most > C ? C : most;
+    loss->keep_logits = C * C * Tp <= KEPT_BYTES / sizeof(float);
+    loss->confusion = arena_floats(arena, loss->keep_logits ? C * C : loss->slab * C, Tp);
+    loss->grad_slab = arena_floats(arena, loss->slab * C, Ep);
+    loss->p = arena_floats(arena, C, Tp);
+    loss->log_p = arena_floats(arena, C, Tp);
+    loss->inverse = arena_floats(arena, C, Tp);
+    loss->joint1 = arena_floats(arena, C, Tp);
+    loss->joint2 = arena_floats(arena, C, Tp);
+    loss->d_logits = arena_floats(arena, C, Tp);
+    loss->log_q1 = arena_floats(arena, Tp, 1);
+    loss->log_q2 = arena_floats(arena, Tp, 1);
+    loss->f = arena_floats(arena, Tp, 1);
+}
+
+void loss_bind(struct loss *loss, const struct layout *layout, const struct annotator_tensors *x, float *parameters,
+               float *gradients, float *moment1, float *moment2, const struct amx_kernels *kernels)
+{
+    size_t at = layout->tensor[x->out_weight].offset;
+
+    loss->out_weight = parameters + at;
+    loss->moment1 = moment1 + at;
+    loss->moment2 = moment2 + at;
+    loss->out_bias = parameters + layout->tensor[x->out_bias].offset;
+    loss->grad_out_bias = gradients + layout->tensor[x->out_bias].offset;
+    loss->kernels = kernels;
+}
+
+static struct loss_rows rows_of(const struct loss *loss, const struct batch *batch)
+{
+    return (struct loss_rows){.class1 = batch->class1,
+                              .class2 = batch->class2,
+                              .weight1 = batch->weight1,
+                              .weight2 = batch->weight2,
+                              .mixed = batch->mixed,
+                              .Tp = batch->Tp,
+                              .ld = loss->dims->Tp};
+}
+
+/* Logits of true classes k0 .. k1 for all triples. */
+static float *slab_logits(struct loss *loss, const struct batch *batch, const struct annotator_model *annotators,
+                          size_t k0, size_t k1)
+{
+    const struct dims *dims = loss->dims;
+    const size_t C = dims->C;
+    float *x = loss->confusion + (loss->keep_logits ? k0 * C * dims->Tp : 0);
+
+    gemm_nt((k1 - k0) * C, amx_round_up(batch->n_labels, 16), dims->E, loss->out_weight + k0 * C * dims->Ep, dims->Ep,
+            annotators->h, dims->Ep, 0.0f, x, dims->Tp);
+    return x;
+}
+
+/* Class logits of the triples: the class model's own columns while mixing, else its instances' columns repeated. */
+static float *triple_logits(struct loss *loss, const struct batch *batch, const struct class_model *classes)
+{
+    const size_t ld = loss->dims->Tp;
+
+    if (batch->mixed)
+        return classes->logits;
+    for (size_t k = 0; k < loss->dims->C; k++) {
+        const float *from = classes->logits + k * ld;
+        float *to = loss->log_p + k * ld;
+        for (size_t t = 0; t < batch->n_labels; t++)
+            to[t] = from[batch->row[t]];
+    }
+    return loss->log_p;
+}
+
+double loss_forward(struct loss *loss, const struct batch *batch, struct class_model *classes,
+                    const struct annotator_model *annotators)
+{
+    const struct dims *dims = loss->dims;
+    const struct amx_kernels *kernels = loss->kernels;
+    const struct loss_rows rows = rows_of(loss, batch);
+    const size_t C = dims->C, ld = dims->Tp;
+    float *log_p = triple_logits(loss, batch, classes);
+    double total = 0.0;
+
+    kernels->log_softmax(log_p, classes->out_bias, loss->p, C, ld, batch->Tp);
+    for (size_t k0 = 0; k0 < C; k0 += loss->slab) {
+        size_t k1 = k0 + loss->slab < C ? k0 + loss->slab : C;
+        float *x = slab_logits(loss, batch, annotators, k0, k1);
+        kernels->confusion_forward(x, loss->out_bias, C, k0, k1, &rows, log_p, loss->inverse, loss->joint1, loss->joint2);
+    }
+    kernels->posterior(loss->joint1, batch->weight1, loss->log_q1, C, ld, batch->Tp);
+    if (batch->mixed)
+        kernels->posterior(loss->joint2, batch->weight2, loss->log_q2, C, ld, batch->Tp);
+    for (size_t t = 0; t < batch->n_labels; t++) {
+        total -= (double)batch->weight1[t] * (double)loss->log_q1[t];
+        if (batch->mixed)
+            total -= (double)batch->weight2[t] * (double)loss->log_q2[t];
+    }
+    return total;
+}
+
+/* Gradient of the class logits: per triple, or summed over the triples of an instance. */
+static void class_gradient(struct loss *loss, const struct batch *batch, struct class_model *classes,
+                           const struct loss_rows *rows)
+{
+    const size_t C = loss->dims->C, ld = loss->dims->Tp;
+
+    loss->kernels->class_backward(loss->p, classes->grad_out_bias, C, rows, loss->joint1, loss->joint2);
+    for (size_t k = 0; k < C; k++) {
+        const float *from = loss->p + k * ld;
+        float *to = loss->d_logits + k * ld;
+        if (batch->mixed) {
+            memcpy(to, from, batch->n_labels * sizeof(float));
+            continue;
+        }
+        for (size_t i = 0; i < batch->n_rows; i++) {
+            float sum = 0.0f;
+            for (uint32_t t = batch->begin[i]; t < batch->begin[i + 1]; t++)
+                sum += from[t];
+            to[i] = sum;
+        }
+    }
+}
+
+void loss_backward(struct loss *loss, const struct batch *batch, struct class_model *classes,
+                   struct annotator_model *annotators, const struct radam_step *update, float *out_gradient)
+{
+    const struct dims *dims = loss->dims;
+    const struct amx_kernels *kernels = loss->kernels;
+    const struct loss_rows rows = rows_of(loss, batch);
+    const size_t C = dims->C, Ep = dims->Ep, ld = dims->Tp, n = batch->n_labels;
+
+    class_gradient(loss, batch, classes, &rows);
+    for (size_t k0 = 0; k0 < C; k0 += loss->slab) {
+        size_t k1 = k0 + loss->slab < C ? k0 + loss->slab : C, m = (k1 - k0) * C, at = k0 * C * Ep;
+        float *x = loss->confusion + (loss->keep_logits ? k0 * C * ld : 0);
+        if (!loss->keep_logits) {
+            x = slab_logits(loss, batch, annotators, k0, k1);
+            kernels->confusion_forward(x, loss->out_bias, C, k0, k1, &rows, NULL, loss->inverse, NULL, NULL);
+        }
+        kernels->confusion_backward(x, loss->grad_out_bias + k0 * C, C, k0, k1, &rows, loss->inverse, loss->joint1,
+                                    loss->joint2, loss->f);
+        gemm_tn(n, dims->E, m, x, ld, loss->out_weight + at, Ep, k0 == 0 ? 0.0f : 1.0f, annotators->d_h, Ep);
+        gemm_nn(m, dims->E, n, x, ld, annotators->h, Ep, 0.0f, loss->grad_slab, Ep);
+        if (out_gradient != NULL)
+            memcpy(out_gradient + at, loss->grad_slab, m * Ep * sizeof(float));
+        if (update != NULL)
+            kernels->radam(loss->out_weight + at, loss->grad_slab, loss->moment1 + at, loss->moment2 + at, m * Ep, update);
+    }
+}

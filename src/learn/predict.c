@@ -1,0 +1,300 @@
+/* predict.c - probabilities for instances and annotators from a model.
+ *
+ * Rows go in chunks of 64 and pairs (row, annotator) in groups of 16 lanes, so scratch does not grow with the call.
+ * Every number of a row or pair comes from a chain of operations that does not depend on the rest of the call
+ * (class_predictor.c), so asking for one instance or a thousand gives the same bits.
+ *
+ * Ensembles: probabilities are means over members. The confusion matrix is the one of the mixture: row k weights
+ * member m by its p_m(k given x), so that p_annotation = sum_k p_class[k] p_confusion[k] holds for the ensemble too; the
+ * floor EPSILON gives the plain mean where every member excludes class k. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "annotmix.h"
+#include "arena.h"
+#include "class_predictor.h"
+#include "kernels.h"
+#include "model.h"
+#include "status.h"
+
+enum { CHUNK = 64 };
+static const float EPSILON = 1e-12f;
+
+struct outputs {
+    float *p_class, *p_perf, *p_annotation, *p_confusion;
+};
+
+/* Scratch of one call. */
+struct call {
+    const struct amx_model *model;
+    float *x;         /* [CHUNK][Dp] standardised rows */
+    float *scratch;   /* class predictor */
+    float *p;         /* [CHUNK][C] of one member */
+    float *p_sum;     /* [CHUNK][C] over members */
+    float *rows;      /* [CHUNK][row width] */
+    float *pairs;     /* scratch of the method's pairs() */
+    void *memory;
+};
+
+/* The pairs of one chunk: pair i is row row[i] (within the chunk), or i / n_cross, and annotator[i] or its cross. */
+struct pair_list {
+    size_t n;
+    const uint32_t *row, *annotator;
+    size_t n_cross; /* 0: row and annotator are lists of n; else every row with annotator[0 .. n_cross-1] */
+};
+
+/* What the callback of pairs() needs. */
+struct group {
+    struct call *call;
+    struct outputs out; /* of the group's first pair */
+    size_t lanes;
+    uint32_t row[PANEL];
+    bool first; /* first member: store, do not add */
+    float share; /* 1 / members */
+};
+
+static void lay_out(struct call *call, struct arena *arena)
+{
+    const struct amx_model *model = call->model;
+    const struct dims *dims = &model->dims;
+
+    call->x = arena_floats(arena, CHUNK, dims->Dp);
+    call->scratch = arena_floats(arena, class_predictor_scratch(model->class_predictor[0], CHUNK), 1);
+    call->p = arena_floats(arena, CHUNK, dims->C);
+    call->p_sum = arena_floats(arena, CHUNK, dims->C);
+    call->rows = arena_floats(arena, CHUNK, model->method->row_width(model->predictor[0]));
+    call->pairs = arena_floats(arena, model->method->pair_scratch(model->predictor[0]), 1);
+}
+
+static enum amx_status call_init(struct call *call, const struct amx_model *model, struct amx_error *err)
+{
+    struct arena arena = {0};
+
+    memset(call, 0, sizeof *call);
+    call->model = model;
+    lay_out(call, &arena);
+    if (arena.used == SIZE_MAX || posix_memalign(&call->memory, 64, arena.used) != 0) {
+        call->memory = NULL;
+        return amx_fail_memory(err);
+    }
+    memset(call->memory, 0, arena.used);
+    arena = (struct arena){.base = call->memory};
+    lay_out(call, &arena);
+    return AMX_OK;
+}
+
+/* Confusion row k of the group's pairs, P [C][PANEL], of one member. */
+static void use_row(void *context, size_t k, const float *P)
+{
+    struct group *group = context;
+    const size_t C = group->call->model->dims.C;
+
+    for (size_t lane = 0; lane < group->lanes; lane++) {
+        const float p = group->call->p[group->row[lane] * C + k];
+        if (group->out.p_perf != NULL) {
+            float *perf = group->out.p_perf + lane;
+            *perf = (group->first && k == 0 ? 0.0f : *perf) + group->share * p * P[k * PANEL + lane];
+        }
+        if (group->out.p_annotation != NULL) {
+            float *annotation = group->out.p_annotation + lane * C;
+            for (size_t c = 0; c < C; c++)
+                annotation[c] =
+                    (group->first && k == 0 ? 0.0f : annotation[c]) + group->share * p * P[c * PANEL + lane];
+        }
+        if (group->out.p_confusion != NULL) {
+            float *row = group->out.p_confusion + (lane * C + k) * C;
+            const float weight = group->share == 1.0f ? 1.0f : p + EPSILON;
+            for (size_t c = 0; c < C; c++)
+                row[c] = (group->first ? 0.0f : row[c]) + weight * P[c * PANEL + lane];
+        }
+    }
+}
+
+static struct outputs outputs_at(const struct outputs *out, size_t pair, size_t C)
+{
+    struct outputs at = {NULL, NULL, NULL, NULL};
+
+    at.p_perf = out->p_perf == NULL ? NULL : out->p_perf + pair;
+    at.p_annotation = out->p_annotation == NULL ? NULL : out->p_annotation + pair * C;
+    at.p_confusion = out->p_confusion == NULL ? NULL : out->p_confusion + pair * C * C;
+    return at;
+}
+
+static void pair_at(const struct pair_list *list, size_t i, uint32_t *row, uint32_t *annotator)
+{
+    *row = list->n_cross > 0 ? (uint32_t)(i / list->n_cross) : list->row[i];
+    *annotator = list->annotator[list->n_cross > 0 ? i % list->n_cross : i];
+}
+
+/* All pairs of the chunk for one member; p and u of its rows are ready. */
+static void member_pairs(struct call *call, int member, const float *u, size_t n_rows, const struct pair_list *list,
+                         const struct outputs *out)
+{
+    const struct amx_model *model = call->model;
+    const struct amx_method *method = model->method;
+    const void *predictor = model->predictor[member];
+    const size_t width = method->row_width(predictor);
+
+    method->rows(predictor, u, n_rows, call->rows);
+    for (size_t i0 = 0; i0 < list->n; i0 += PANEL) {
+        struct group group = {.call = call, .first = member == 0, .share = 1.0f / (float)model->ensemble};
+        const float *row[PANEL];
+        uint32_t annotator[PANEL];
+        group.out = outputs_at(out, i0, model->dims.C);
+        group.lanes = list->n - i0 < PANEL ? list->n - i0 : PANEL;
+        for (size_t lane = 0; lane < PANEL; lane++) {
+            /* Spare lanes repeat the first pair; nobody reads them. */
+            pair_at(list, i0 + (lane < group.lanes ? lane : 0), &group.row[lane], &annotator[lane]);
+            row[lane] = call->rows + group.row[lane] * width;
+            if (annotator[lane] == AMX_UNSEEN || model->annotator_labels[annotator[lane]] == 0)
+                annotator[lane] = (uint32_t)model->dims.A;
+        }
+        method->pairs(predictor, row, annotator, call->pairs, use_row, &group);
+    }
+}
+
+/* Mixture weights of an ensemble's confusion rows sum to p_sum + members EPSILON. */
+static void normalise_confusion(const struct call *call, const struct pair_list *list, float *confusion)
+{
+    const size_t C = call->model->dims.C;
+    const float floor = EPSILON * (float)call->model->ensemble;
+
+    for (size_t i = 0; i < list->n; i++) {
+        uint32_t r, a;
+        pair_at(list, i, &r, &a);
+        for (size_t k = 0; k < C; k++) {
+            float factor = 1.0f / (call->p_sum[r * C + k] + floor);
+            for (size_t c = 0; c < C; c++)
+                confusion[(i * C + k) * C + c] *= factor;
+        }
+    }
+}
+
+/* One chunk: n <= CHUNK rows of raw features, given by row[] (NULL: 0, 1, ...). Outputs start at the chunk's own. */
+static enum amx_status predict_chunk(struct call *call, const float *features, size_t first, const uint32_t *row, size_t n,
+                                     const struct pair_list *list, const struct outputs *out, struct amx_error *err)
+{
+    const struct amx_model *model = call->model;
+    const struct dims *dims = &model->dims;
+    const size_t C = dims->C;
+    const float share = 1.0f / (float)model->ensemble;
+
+    for (size_t i = 0; i < n; i++) {
+        size_t index = row != NULL ? row[i] : first + i;
+        const float *from = features + index * dims->D;
+        float *to = call->x + i * dims->Dp;
+        for (size_t j = 0; j < dims->D; j++) {
+            if (!isfinite(from[j]))
+                return amx_fail(err, AMX_INVALID, "", "Feature %zu of row %zu is not a finite number.", j, index);
+            to[j] = (from[j] - model->mean[j]) / model->scale[j];
+        }
+    }
+    for (int m = 0; m < model->ensemble; m++) {
+        const float *u;
+        class_predictor_rows(model->class_predictor[m], call->x, n, model->temperature, call->scratch, call->p, &u);
+        if (list->n > 0)
+            member_pairs(call, m, u, n, list, out);
+        if (m == 0)
+            memcpy(call->p_sum, call->p, n * C * sizeof(float));
+        else
+            for (size_t i = 0; i < n * C; i++)
+                call->p_sum[i] += call->p[i];
+    }
+    if (out->p_confusion != NULL && model->ensemble > 1)
+        normalise_confusion(call, list, out->p_confusion);
+    if (out->p_class != NULL) {
+        for (size_t i = 0; i < n * C; i++)
+            out->p_class[i] = call->p_sum[i] * share;
+    }
+    return AMX_OK;
+}
+
+static enum amx_status check_annotators(const struct amx_model *model, const uint32_t *annotators, size_t n,
+                                        struct amx_error *err)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (annotators[i] != AMX_UNSEEN && annotators[i] >= model->dims.A)
+            return amx_fail(err, AMX_INVALID, "", "Annotator %zu of the call is %u; the model has %zu annotators.", i,
+                            annotators[i], model->dims.A);
+    }
+    return AMX_OK;
+}
+
+enum amx_status amx_predict(const struct amx_model *model, const float *features, size_t n, const uint32_t *annotators,
+                            size_t m, const struct amx_prediction *out, struct amx_error *err)
+{
+    const size_t C = model->dims.C;
+    struct call call;
+    enum amx_status status = check_annotators(model, annotators, m, err);
+    bool with_pairs = m > 0 && (out->p_perf != NULL || out->p_annotation != NULL || out->p_confusion != NULL);
+    /* Many annotators: one row at a time keeps n m of a chunk far below any overflow. */
+    size_t chunk = m > UINT32_MAX / CHUNK ? 1 : CHUNK;
+
+    if (status == AMX_OK)
+        status = call_init(&call, model, err);
+    if (status != AMX_OK)
+        return status;
+    for (size_t i0 = 0; i0 < n && status == AMX_OK; i0 += chunk) {
+        size_t rows = n - i0 < chunk ? n - i0 : chunk;
+        struct pair_list list = {.n = with_pairs ? rows * m : 0, .annotator = annotators, .n_cross = m};
+        struct outputs all = {NULL, out->p_perf, out->p_annotation, out->p_confusion};
+        struct outputs at = with_pairs ? outputs_at(&all, i0 * m, C) : (struct outputs){NULL, NULL, NULL, NULL};
+        at.p_class = out->p_class == NULL ? NULL : out->p_class + i0 * C;
+        status = predict_chunk(&call, features, i0, NULL, rows, &list, &at, err);
+    }
+    free(call.memory);
+    return status;
+}
+
+/* Collects pairs p0 .. with at most CHUNK runs of equal rows and at most `most` pairs; returns the end. */
+static size_t collect(const uint32_t *pair_row, size_t p0, size_t n_pairs, size_t most, uint32_t *distinct, size_t *n_rows,
+                      uint32_t *local)
+{
+    size_t p = p0;
+
+    *n_rows = 0;
+    for (; p < n_pairs && p - p0 < most; p++) {
+        if (*n_rows == 0 || distinct[*n_rows - 1] != pair_row[p]) {
+            if (*n_rows == CHUNK)
+                break;
+            distinct[(*n_rows)++] = pair_row[p];
+        }
+        local[p - p0] = (uint32_t)(*n_rows - 1);
+    }
+    return p;
+}
+
+enum amx_status amx_predict_pairs(const struct amx_model *model, const float *features, size_t n, const uint32_t *pair_row,
+                                  const uint32_t *pair_annotator, size_t n_pairs, float *p_class, float *p_perf,
+                                  float *p_confusion, struct amx_error *err)
+{
+    enum { MOST = 16 * CHUNK };
+    const struct amx_prediction classes = {.p_class = p_class};
+    const size_t C = model->dims.C;
+    uint32_t distinct[CHUNK], local[MOST];
+    struct call call;
+    enum amx_status status = check_annotators(model, pair_annotator, n_pairs, err);
+
+    for (size_t i = 0; i < n_pairs && status == AMX_OK; i++) {
+        if (pair_row[i] >= n)
+            status = amx_fail(err, AMX_INVALID, "", "Pair %zu names row %u; there are %zu rows.", i, pair_row[i], n);
+    }
+    if (status == AMX_OK && p_class != NULL)
+        status = amx_predict(model, features, n, NULL, 0, &classes, err);
+    if (status != AMX_OK || n_pairs == 0 || (p_perf == NULL && p_confusion == NULL))
+        return status;
+    status = call_init(&call, model, err);
+    if (status != AMX_OK)
+        return status;
+    for (size_t p0 = 0; p0 < n_pairs && status == AMX_OK;) {
+        const struct outputs all = {NULL, p_perf, NULL, p_confusion};
+        const struct outputs at = outputs_at(&all, p0, C);
+        size_t n_rows, p1 = collect(pair_row, p0, n_pairs, MOST, distinct, &n_rows, local);
+        struct pair_list list = {.n = p1 - p0, .row = local, .annotator = pair_annotator + p0};
+        status = predict_chunk(&call, features, 0, distinct, n_rows, &list, &at, err);
+        p0 = p1;
+    }
+    free(call.memory);
+    return status;
+}
