@@ -21,10 +21,16 @@ struct write_job {
     /* Runs in the writer thread when the outcome is durable (or failed): status and error are set. Usually resumes a
      * request; the job may be freed by it. Not called for writer_run. */
     void (*done)(struct write_job *job);
+    size_t rows;              /* how much work: rows of a bulk job; 0 or 1 = a single one. At most WRITER_BULK_ROWS rows a group */
     int64_t project_id;       /* whose turn: projects are served in turn when many wait; 0 = the program's own */
     enum amx_status status;   /* AMX_OK only after COMMIT said so */
     struct amx_error error;
     struct write_job *next;   /* the writer's */
+};
+
+enum {
+    WRITER_GROUP_JOBS = 512,   /* jobs in one transaction */
+    WRITER_BULK_ROWS = 16384   /* rows of bulk jobs in one transaction: bounds how long a single label waits for its COMMIT */
 };
 
 struct writer_stats {
@@ -32,7 +38,9 @@ struct writer_stats {
     uint64_t groups, jobs;
     double last_commit_seconds, total_commit_seconds;
     int64_t wal_bytes;
+    double last_checkpoint_seconds;
     bool read_only;           /* disk full or corrupt: writes are refused with AMX_FULL / AMX_CORRUPT */
+    enum amx_status why;      /* AMX_OK, AMX_FULL, AMX_CORRUPT, AMX_IO (fsync failed) */
 };
 
 /* Starts the thread on the store's write connection; queue_limit jobs may wait (default 10,000). */
@@ -42,6 +50,13 @@ AMX_CHECK enum amx_status writer_start(struct db *db, size_t queue_limit, struct
 AMX_CHECK enum amx_status writer_submit(struct writer *writer, struct write_job *job);
 /* Submits and waits; for threads of our own (trainers, start-up), never for HTTP threads or inside apply/done. */
 AMX_CHECK enum amx_status writer_run(struct writer *writer, struct write_job *job);
+/* Called once, in the writer's thread, after an fsync error: nothing can be trusted to reach the disk by this process any more.
+ * All later writes are refused (AMX_IO). The service ends the process with 75 so that a new one recovers. Before submitting. */
+void writer_on_fatal(struct writer *writer, void (*fatal)(void *context), void *context);
+/* Work for idle time, in the writer's thread, one job of its own: does a step of at most some 5,000 rows and sets *worked when
+ * there is more. The writer has the store's own steps (purges, old keys); this adds one. Before submitting. At most 4. */
+typedef enum amx_status writer_idle_fn(struct db *db, void *context, bool *worked, struct amx_error *err);
+AMX_CHECK enum amx_status writer_on_idle(struct writer *writer, writer_idle_fn *step, void *context);
 void writer_get_stats(struct writer *writer, struct writer_stats *out);
 /* Finishes what waits, checkpoints, ends the thread. Submitting during or after it gives AMX_BUSY. */
 void writer_stop(struct writer *writer);

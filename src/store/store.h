@@ -1,0 +1,57 @@
+/* store.h - one database file: its lock, its checks, its migrations, its connections.
+ *
+ * One process at a time may serve a file (flock on FILE.lock; the kernel drops it when the process dies). Inside, one
+ * connection writes and checkpoints, always in the writer's thread, and a pool of read-only connections answers questions.
+ * `export` and `backup` open the file read-only beside a running server.
+ */
+#ifndef STORE_STORE_H
+#define STORE_STORE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "annotmix.h"
+#include "store/db.h"
+
+struct store;
+
+struct store_options {
+    size_t max_readers;   /* read connections that may exist; 0 = 16 */
+    bool must_exist;      /* do not create a missing file: AMX_NOT_FOUND */
+};
+
+/* Opens for serving: takes the lock, creates or checks the file, runs the migrations that are missing.
+ * AMX_BUSY: another server holds it. AMX_CORRUPT: no database, another program's, or of a newer version (err says which).
+ * AMX_IO: folder missing or read-only, network file system, ... */
+AMX_CHECK enum amx_status store_open(const char *path, const struct store_options *options, struct store **out,
+                                     struct amx_error *err);
+/* For export and backup: no lock, no migration (AMX_CONFLICT when one is missing), no writer. */
+AMX_CHECK enum amx_status store_open_readonly(const char *path, struct store **out, struct amx_error *err);
+/* Every reader must be back. Checkpoints; NULL allowed. */
+void store_close(struct store *store);
+
+struct db *store_writer(struct store *store); /* NULL when read-only. For the writer's thread only, once it runs. */
+/* A read connection; waits when max_readers are out. Give it back soon: never hold it while waiting for a client. */
+AMX_CHECK enum amx_status store_reader_get(struct store *store, struct db **out, struct amx_error *err);
+void store_reader_put(struct store *store, struct db *db); /* ends its transaction, if any; NULL allowed */
+
+/* Copies the database as it is now to `to` (a path the operator named; must not exist), readable by the owner only: online,
+ * into TO.tmp, fsync, rename. Any thread. AMX_CONFLICT when `to` exists, AMX_FULL, AMX_IO. */
+AMX_CHECK enum amx_status store_backup(struct store *store, const char *to, struct amx_error *err);
+
+/* PRAGMA quick_check on a read connection; slow on big files. AMX_CORRUPT with the first finding. Any thread. */
+AMX_CHECK enum amx_status store_check(struct store *store, struct amx_error *err);
+
+struct store_stats {
+    int64_t wal_bytes, db_bytes;
+    int64_t disk_free_bytes;
+    double oldest_reader_seconds; /* of the connections that are out now */
+    size_t readers_out, readers_open;
+    bool unclean_start;           /* the last process did not stop in order: store_check is worth its time */
+};
+void store_get_stats(struct store *store, struct store_stats *out);
+const char *store_path(const struct store *store);
+int store_schema_version(const struct store *store);
+
+#endif
