@@ -1,4 +1,5 @@
-/* consensus.h - class of an instance from the model's p(k|x) and what its annotators said, and whether it is settled. */
+/* consensus.h - class of an instance from the model's p(k|x) and what its annotators said, and whether it is settled.
+ */
 #ifndef CROWD_CONSENSUS_H
 #define CROWD_CONSENSUS_H
 
@@ -15,11 +16,15 @@
 uint32_t consensus_posterior(const float *p_class, const float *p_confusion, const uint32_t *classes, size_t n,
                              size_t n_classes, double *posterior, double *why_labels, double *why_model);
 
-enum consensus_basis { CONSENSUS_IN_SAMPLE, CONSENSUS_OUT_OF_FOLD, CONSENSUS_LABELS_ONLY };
+enum consensus_basis {
+    CONSENSUS_IN_SAMPLE,
+    CONSENSUS_OUT_OF_FOLD,
+    CONSENSUS_LABELS_ONLY
+};
 const char *consensus_basis_name(enum consensus_basis basis); /* "in_sample"; static */
 
 struct consensus_state {
-    bool known;     /* false: resolved and disputed are null (basis in_sample) */
+    bool known; /* false: resolved and disputed are null (basis in_sample) */
     bool resolved;
     bool disputed;
 };

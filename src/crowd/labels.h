@@ -7,9 +7,9 @@
 
 struct crowd_labels {
     size_t n_instances, n_annotators, n_classes, n_labels; /* N A C L */
-    const uint32_t *instance;  /* [L] < N, non-decreasing */
-    const uint32_t *annotator; /* [L] < A */
-    const uint32_t *class_;    /* [L] < C */
+    const uint32_t *instance;                              /* [L] < N, non-decreasing */
+    const uint32_t *annotator;                             /* [L] < A */
+    const uint32_t *class_;                                /* [L] < C */
 };
 
 /* No class: an instance without labels. */

@@ -6,12 +6,13 @@
 
 struct reliability {
     size_t n_annotators, n_classes;
-    double *mean;       /* [A] mean p_perf over the instances it labelled; NaN without labels */
-    uint64_t *labels;   /* [A] labels it gave */
-    double *per_class;  /* [A][C] diagonal of its average confusion: sum_x p(k|x) P(k|x,a,k) / sum_x p(k|x) */
-    double *evidence;   /* [A][C] sum_x p(k|x) over the instances it labelled: expected labels with that true class */
-    double *confusion;  /* [A][C][C] average confusion, rows = true class, columns = given label */
-    double population;  /* mean p_perf of an unseen annotator over all train instances */
+    double *mean;      /* [A] mean p_perf over the instances it labelled; NaN without labels */
+    uint64_t *labels;  /* [A] labels it gave */
+    double *per_class; /* [A][C] diagonal of its average confusion: sum_x p(k|x) P(k|x,a,k) / sum_x p(k|x) */
+    double *evidence;  /* [A][C] sum_x p(k|x) over the instances it labelled: expected labels with that true class */
+    double *
+        confusion; /* [A][C][C] average confusion, rows = true class, columns = given label; NULL when over 2^26 cells */
+    double population; /* mean p_perf of an unseen annotator over all train instances */
 };
 
 /* From the training data of the model (or any labelled data of the same annotators). Works in chunks of bounded memory

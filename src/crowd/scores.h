@@ -2,6 +2,8 @@
 #ifndef CROWD_SCORES_H
 #define CROWD_SCORES_H
 
+#include <stdbool.h>
+
 #include "annotmix.h"
 #include "crowd/labels.h"
 
@@ -11,10 +13,10 @@ void wilson_interval(double right, double n, double *low, double *high);
 struct class_scores {
     size_t n;
     double accuracy, accuracy_low, accuracy_high; /* Wilson, 95 % */
-    double balanced_accuracy;  /* mean recall over the classes present in gold */
-    double log_loss;           /* natural logarithm, p clipped at 1e-15 */
-    double brier;              /* sum over classes of squares, 0..2 */
-    double ece;                /* top-label, 10 equal-width bins */
+    double balanced_accuracy;                     /* mean recall over the classes present in gold */
+    double log_loss;                              /* natural logarithm, p clipped at 1e-15 */
+    double brier;                                 /* sum over classes of squares, 0..2 */
+    double ece;                                   /* top-label, 10 equal-width bins */
 };
 /* p [n][C]; gold [n] < C. n > 0. AMX_NO_MEMORY. */
 AMX_CHECK enum amx_status class_scores_of(const float *p, const uint32_t *gold, size_t n, size_t n_classes,
@@ -23,10 +25,10 @@ AMX_CHECK enum amx_status class_scores_of(const float *p, const uint32_t *gold, 
 struct binary_scores {
     size_t n, n_positive;
     double accuracy, accuracy_low, accuracy_high; /* at 0.5 */
-    double balanced_accuracy;  /* NaN when one class is absent; so are auroc and the precisions */
-    double auroc;              /* ties count half */
+    double balanced_accuracy;                     /* NaN when one class is absent; so are auroc and the precisions */
+    double auroc;                                 /* ties count half */
     double average_precision_right, average_precision_wrong;
-    double log_loss, brier;    /* brier: square of the score's error, 0..1 */
+    double log_loss, brier; /* brier: square of the score's error, 0..1 */
 };
 /* score [n] in 0..1: probability of "right"; right [n]: 0 or 1. n > 0. AMX_NO_MEMORY. */
 AMX_CHECK enum amx_status binary_scores_of(const float *score, const unsigned char *right, size_t n,

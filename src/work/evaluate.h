@@ -1,27 +1,34 @@
-/* evaluate.h - metrics of a model against gold, as `metrics` of a run and of a model (wire.md): per split with gold, and
- * annotator_model. Reliability of every annotator over its training instances is computed here too, when a run ends. */
+/* evaluate.h - metrics of a model against gold, as `metrics` of a run and of a model (wire.md): per split with gold,
+ * and annotator_model. Called by the trainers when a run ends, and by `fit`. */
 #ifndef WORK_EVALUATE_H
 #define WORK_EVALUATE_H
 
 #include <jansson.h>
+#include <stdbool.h>
 
 #include "annotmix.h"
-#include "crowd/reliability.h"
+#include "crowd/scores.h"
 #include "work/training_data.h"
 
-/* Labels that are used only to judge the annotator model. fit passes labels_test.csv's here, the server passes NULL: labels
- * of valid and test instances are in the training_data anyway. */
-struct extra_labels {
-    const struct data_label *labels;
-    size_t n;
-};
-
-/* {"test": {...}, "annotator_model": {...}}; {} without gold. Caller decrefs. */
+/* {"test": {...}, "annotator_model": {...}}; {} without gold. Caller decrefs. AMX_NO_MEMORY, AMX_NOT_FINITE. */
 AMX_CHECK enum amx_status evaluate_metrics(const struct amx_model *model, const struct training_data *data,
-                                           const struct extra_labels *extra, json_t **out, struct amx_error *err);
-/* Every annotator of the model over the train instances it labelled, and the unseen annotator over all train instances.
- * Caller calls reliability_done. */
-AMX_CHECK enum amx_status evaluate_reliability(const struct amx_model *model, const struct train_set *set,
-                                               struct reliability *out, struct amx_error *err);
+                                           json_t **out, struct amx_error *err);
+/* Numbers behind it, for `fit --repeat`: of the split that matters (test, else valid, else train); false: no gold. */
+struct evaluation {
+    bool has_classes;  /* there is gold: */
+    const char *split; /* static */
+    struct class_scores classes;
+    double majority_accuracy; /* of the labels of the same instances; NaN: they have none */
+    size_t majority_n;        /* instances with gold and labels */
+    bool has_annotators;
+    const char *annotator_split;
+    struct binary_scores annotators;
+};
+AMX_CHECK enum amx_status evaluate_split(const struct amx_model *model, const struct training_data *data,
+                                         enum split split, struct evaluation *out, struct amx_error *err);
+json_t *evaluation_json(const struct evaluation *evaluation);            /* class part: one split's object */
+json_t *evaluation_annotators_json(const struct evaluation *evaluation); /* annotator_model's object */
+/* Majority vote of the training labels against their gold; NaN (and *n = 0) without any. */
+AMX_CHECK enum amx_status evaluate_majority(const struct training_data *data, double *accuracy, size_t *n);
 
 #endif

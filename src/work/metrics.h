@@ -1,5 +1,5 @@
-/* metrics.h - counters of the service and their Prometheus text. Counting: any thread, one short lock. No ids, no project
- * names, ever: label values come from closed lists (route templates, methods, problem slugs, states). */
+/* metrics.h - counters of the service and their Prometheus text. Counting: any thread, one short lock. No ids, no
+ * project names, ever: label values come from closed lists (route templates, methods, problem slugs, states). */
 #ifndef WORK_METRICS_H
 #define WORK_METRICS_H
 

@@ -13,10 +13,10 @@
 #include "annotmix.h"
 
 struct project_settings {
-    int64_t overlap;            /* labels an instance needs before labels alone resolve it; 1..1000, default 3 */
-    double resolve_threshold;   /* (0, 1], default 0.95 */
-    int64_t auto_train_labels;  /* a run every so many new labels; 0 = off */
-    const json_t *training;     /* defaults of the project's runs, or NULL; borrowed from the object parsed */
+    int64_t overlap;           /* labels an instance needs before labels alone resolve it; 1..1000, default 3 */
+    double resolve_threshold;  /* (0, 1], default 0.95 */
+    int64_t auto_train_labels; /* a run every so many new labels; 0 = off */
+    const json_t *training;    /* defaults of the project's runs, or NULL; borrowed from the object parsed */
 };
 
 /* settings: an object, or NULL for none. prefix: JSON pointer of the object for errors ("/settings"). AMX_INVALID names

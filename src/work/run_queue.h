@@ -12,18 +12,25 @@
 
 struct db;
 
-/* Queues a run of the project. A queued run (not a running one) of the same project with the same request is taken instead:
- * *coalesced, *run_id is its id. AMX_NOTHING: no trainable label, naming what is missing; AMX_BUSY: queue_limit runs are
- * queued; AMX_NOT_FOUND: the project is gone. After COMMIT: trainers_poke. */
+struct run_queued {
+    int64_t number; /* what clients call it: /training-runs/NUMBER */
+    int64_t id;     /* the row's: key of run_waiters, trainers_progress, trainers_cancelled */
+    bool coalesced; /* an equal run was queued already: this is it */
+};
+/* Queues a run of the project; a queued run (not a running one) of the same project with the same request is taken
+ * instead. AMX_NOTHING: nothing to train on, naming what is missing; AMX_BUSY: queue_limit runs are queued;
+ * AMX_NOT_FOUND: the project is gone. After COMMIT: trainers_poke. by_rule: auto_train asked for it. */
 AMX_CHECK enum amx_status run_queue_add(struct db *db, int64_t project_id, const struct run_request *request,
-                                        size_t queue_limit, int64_t *run_id, bool *coalesced, struct amx_error *err);
+                                        size_t queue_limit, bool by_rule, struct run_queued *out,
+                                        struct amx_error *err);
 
 enum run_cancel {
     RUN_CANCEL_ACCEPTED, /* was queued: is cancelled now; or is running: will stop at the next batch. 202 */
     RUN_CANCEL_ALREADY   /* cancelled before. 200 */
 };
-/* AMX_NOT_FOUND: no such run in this project; AMX_CONFLICT: it has ended otherwise. After COMMIT: trainers_cancelled. */
-AMX_CHECK enum amx_status run_queue_cancel(struct db *db, int64_t project_id, int64_t run_id, enum run_cancel *what,
-                                           struct amx_error *err);
+/* AMX_NOT_FOUND: no such run in this project; AMX_CONFLICT: it has ended otherwise. After COMMIT:
+ * trainers_cancelled(id). */
+AMX_CHECK enum amx_status run_queue_cancel(struct db *db, int64_t project_id, int64_t number, int64_t *id,
+                                           enum run_cancel *what, struct amx_error *err);
 
 #endif

@@ -1,8 +1,9 @@
-/* run_request.h - the request of a training run: from JSON (or --set KEY=VALUE) to settings, and back to canonical JSON.
+/* run_request.h - the request of a training run: from JSON (or --set KEY=VALUE) to settings, and back to canonical
+ * JSON.
  *
  * Three layers, later ones win: published defaults (they depend on the number of features), the project's
- * settings.training, the request. Everything unknown or out of range is refused with a pointer. The table of settings is
- * the learner's (amx_setting_fields), so a setting is described once. */
+ * settings.training, the request. Everything unknown or out of range is refused with a pointer. The table of settings
+ * is the learner's (amx_setting_fields), so a setting is described once. */
 #ifndef WORK_RUN_REQUEST_H
 #define WORK_RUN_REQUEST_H
 
@@ -13,8 +14,16 @@
 
 #include "annotmix.h"
 
-enum run_gold_use { RUN_GOLD_EVALUATE, RUN_GOLD_CALIBRATE, RUN_GOLD_TRAIN };
-enum run_activate { RUN_ACTIVATE_ALWAYS, RUN_ACTIVATE_NEVER, RUN_ACTIVATE_IF_NOT_WORSE };
+enum run_gold_use {
+    RUN_GOLD_EVALUATE,
+    RUN_GOLD_CALIBRATE,
+    RUN_GOLD_TRAIN
+};
+enum run_activate {
+    RUN_ACTIVATE_ALWAYS,
+    RUN_ACTIVATE_NEVER,
+    RUN_ACTIVATE_IF_NOT_WORSE
+};
 
 struct run_request {
     const char *method; /* static */
@@ -29,8 +38,8 @@ struct run_request {
 /* The published defaults: method annot_mix, seed 1, ensemble 1, folds 0, evaluate, always. */
 void run_request_default(size_t n_features, struct run_request *out);
 
-/* request: object or NULL; project_training: settings.training or NULL. AMX_INVALID: err->pointer ("/settings/alpha") and
- * a text that says what would be right; what this build cannot do says "not in this build". */
+/* request: object or NULL; project_training: settings.training or NULL. AMX_INVALID: err->pointer ("/settings/alpha")
+ * and a text that says what would be right; what this build cannot do says "not in this build". */
 AMX_CHECK enum amx_status run_request_parse(const json_t *request, const json_t *project_training, size_t n_features,
                                             size_t n_classes, struct run_request *out, struct amx_error *err);
 /* Merges one object over *request (in place; undefined content after a failure). prefix: pointer of the object. */
@@ -42,8 +51,8 @@ AMX_CHECK enum amx_status run_request_check(const struct run_request *request, c
 /* "KEY=VALUE" of `fit --set`: VALUE is JSON if it parses, else a string; for hidden, 128 and 256,128 are lists. */
 AMX_CHECK enum amx_status run_request_set(struct run_request *request, const char *assignment, struct amx_error *err);
 
-/* The whole request, every setting filled in, fixed order of keys; run_request_settings_json: the `settings` object alone.
- * NULL when memory is out. */
+/* The whole request, every setting filled in, fixed order of keys; run_request_settings_json: the `settings` object
+ * alone. NULL when memory is out. */
 json_t *run_request_json(const struct run_request *request);
 json_t *run_request_settings_json(const struct amx_settings *settings);
 /* Compact text of run_request_json: equal requests have equal text (for storing and coalescing). free() it. */

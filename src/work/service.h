@@ -37,26 +37,27 @@ struct service_config {
 
 struct service {
     struct service_config config;
-    struct store *store;         /* src/store/store.h: files, lock, write connection, read connections */
-    struct writer *writer;       /* writer.h */
-    struct catalog *catalog;     /* catalog.h: projects by name, immutable snapshots of what rarely changes */
-    struct snapshots *snapshots; /* snapshots.h: models in memory */
-    struct trainers *trainers;   /* trainers.h */
-    struct metrics *metrics;     /* metrics.h: counters for /metrics */
+    struct store *store;              /* src/store/store.h: files, lock, write connection, read connections */
+    struct writer *writer;            /* writer.h */
+    struct catalog *catalog;          /* catalog.h: projects by name, immutable snapshots of what rarely changes */
+    struct snapshots *snapshots;      /* snapshots.h: models in memory */
+    struct trainers *trainers;        /* trainers.h */
+    struct metrics *metrics;          /* metrics.h: counters for /metrics */
     struct http_waiters *run_waiters; /* keyed by run row id: long polls and event streams */
-    int64_t started_ms;          /* wall clock */
-    bool auth_required;          /* by --auth and the listening address; written once before start */
-    bool ready;                  /* atomic */
+    int64_t started_ms;               /* wall clock */
+    bool auth_required;               /* by --auth and the listening address; written once before start */
+    bool ready;                       /* atomic */
 };
 
 /* The defaults above (run_memory_bytes by this machine's RAM, trainers by its cores); strings are static. */
 void service_config_default(struct service_config *out);
-/* Opens the store (lock, migrations), then writer, catalog, snapshots, trainers, in this order. config is copied, its strings
- * are borrowed. AMX_BUSY: another process holds the lock; AMX_CORRUPT: not our database, or a newer one. On success the
- * caller calls service_stop. */
-AMX_CHECK enum amx_status service_start(const struct service_config *config, struct service **out, struct amx_error *err);
-/* Stops the trainers (runs go back to queued) while the writer lives, then the writer (checkpoint), then the rest. The HTTP
- * servers must have stopped before, except that http_server_stop of suspended writes needs the writer: call
+/* Opens the store (lock, migrations), then writer, catalog, snapshots, trainers, in this order. config is copied, its
+ * strings are borrowed. AMX_BUSY: another process holds the lock; AMX_CORRUPT: not our database, or a newer one. On
+ * success the caller calls service_stop. */
+AMX_CHECK enum amx_status service_start(const struct service_config *config, struct service **out,
+                                        struct amx_error *err);
+/* Stops the trainers (runs go back to queued) while the writer lives, then the writer (checkpoint), then the rest.
+ * The HTTP servers must have stopped before, except that http_server_stop of suspended writes needs the writer: call
  * service_stop_trainers first, then http_server_stop, then this. NULL allowed. */
 void service_stop_trainers(struct service *service);
 void service_stop(struct service *service);

@@ -1,9 +1,9 @@
 /* snapshots.h - models in memory: immutable, reference counted, swapped by pointer.
  *
  * Models are loaded from their chunks when first asked for and kept, least recently used first out, under
- * --model-memory. A model that a request holds stays valid until it is unref'd, whatever happens meanwhile: so an answer
- * is of one model from start to end, and a new one takes over between two requests. All functions: any thread; a load
- * reads the database (a read connection of its own for the time), everything else is a look-up under a lock. */
+ * --model-memory. A model that a request holds stays valid until it is unref'd, whatever happens meanwhile: so an
+ * answer is of one model from start to end, and a new one takes over between two requests. All functions: any thread;
+ * a load reads the database (a read connection of its own for the time), everything else is a look-up under a lock. */
 #ifndef WORK_SNAPSHOTS_H
 #define WORK_SNAPSHOTS_H
 
@@ -17,15 +17,14 @@ struct snapshots;
 struct store;
 
 struct model_snapshot {
-    int refs;                        /* atomic; the room's own */
+    int refs; /* atomic; the room's own */
     struct amx_model *model;
-    struct amx_model_info info;      /* borrowed from the model: classes, annotator names, evidence, settings */
-    int64_t model_id;                /* row key */
+    struct amx_model_info info; /* borrowed from the model: classes, annotator names, evidence, settings */
     int64_t project_id;
-    int64_t number;                  /* what clients call it: 1, 2, ... in its project */
-    int64_t label_seq;               /* as of which the data were read */
+    int64_t number;    /* what clients call it: 1, 2, ... in its project */
+    int64_t label_seq; /* as of which the data were read */
     int64_t computed_at_ms;
-    double population_reliability;   /* mean p_perf of an unseen annotator over the train instances; NaN = not known */
+    double population_reliability; /* mean p_perf of an unseen annotator over the train instances; NaN = not known */
     size_t memory_bytes;
     const struct name_index *annotator_index; /* for snapshot_annotator */
 };

@@ -1,9 +1,9 @@
 /* trainers.h - threads that take queued training runs, one each at a time, and turn them into models.
  *
- * The queue is the table of runs: a run is claimed by a write job (lease, attempts), so restarts find it again. A project
- * has at most one run in work, and projects take turns: the one that waited longest since its last run goes first. A trainer
- * copies what it needs in one short read, trains with no transaction open, and keeps progress in memory; only the start, the
- * model's chunks and the end are written. Lock order: src/README.md. */
+ * The queue is the table of runs: a run is claimed by a write job (lease, attempts), so restarts find it again. A
+ * project has at most one run in work, and projects take turns: the one that waited longest since its last run goes
+ * first. A trainer copies what it needs in one short read, trains with no transaction open, and keeps progress in
+ * memory; only the start, the model's chunks and the end are written. Lock order: src/README.md. */
 #ifndef WORK_TRAINERS_H
 #define WORK_TRAINERS_H
 
@@ -22,19 +22,21 @@ struct trainers;
 struct writer;
 
 struct trainers_config {
-    unsigned threads;          /* 0 = none: runs stay queued (for the commands that only write) */
-    size_t run_queue;          /* queued runs of all projects; more are refused */
-    size_t run_memory_bytes;   /* a run that needs more fails with the number */
+    unsigned threads;        /* 0 = none: runs stay queued (for the commands that only write) */
+    size_t run_queue;        /* queued runs of all projects; more are refused */
+    size_t run_memory_bytes; /* a run that needs more fails with the number */
     struct store *store;
     struct writer *writer;
     struct catalog *catalog;
     struct snapshots *snapshots;
-    struct metrics *metrics;             /* may be NULL */
-    struct http_waiters *run_waiters;    /* woken under the run's row id at every epoch and change of state; may be NULL */
+    struct metrics *metrics;          /* may be NULL */
+    struct http_waiters *run_waiters; /* woken under the run's row id at every epoch and change of state; may be NULL */
 };
 
-/* Puts interrupted runs back into the queue (failed after 3 attempts), removes half-written models, starts the threads. */
-AMX_CHECK enum amx_status trainers_start(const struct trainers_config *config, struct trainers **out, struct amx_error *err);
+/* Puts interrupted runs back into the queue (failed after 3 attempts), removes half-written models, starts the
+ * threads. */
+AMX_CHECK enum amx_status trainers_start(const struct trainers_config *config, struct trainers **out,
+                                         struct amx_error *err);
 /* Stops at the next batch; running runs go back to queued without having used up an attempt. Needs the writer alive. */
 void trainers_stop(struct trainers *trainers);
 
@@ -42,7 +44,8 @@ void trainers_stop(struct trainers *trainers);
 void trainers_poke(struct trainers *trainers);
 /* After the COMMIT of run_queue_cancel: stops the run within one batch, wakes those who wait for it. Any thread. */
 void trainers_cancelled(struct trainers *trainers, int64_t run_id);
-/* After a COMMIT that wrote n new label versions (unchanged ones do not count): drives auto_train. Any thread, never blocks. */
+/* After a COMMIT that wrote n new label versions (unchanged ones do not count): drives auto_train. Any thread, never
+ * blocks. */
 void trainers_labels_written(struct trainers *trainers, int64_t project_id, size_t n);
 /* After the COMMIT that deleted a project: stops its running run. */
 void trainers_project_deleted(struct trainers *trainers, int64_t project_id);
@@ -52,11 +55,11 @@ struct run_progress {
     int attempt;
     int epoch, epochs;
     double fraction, labels_per_second, eta_seconds;
-    double loss;                /* of the last finished epoch; NaN before the first */
+    double loss; /* of the last finished epoch; NaN before the first */
     size_t labels_used, instances_used;
     size_t n_curve;
-    double *loss_curve;         /* [n_curve]; malloc'd copy, run_progress_done frees it */
-    uint64_t version;           /* grows with every change */
+    double *loss_curve; /* [n_curve]; malloc'd copy, run_progress_done frees it */
+    uint64_t version;   /* grows with every change */
 };
 /* False: the run is not in work in this process (look at its row). *out is then untouched. */
 bool trainers_progress(struct trainers *trainers, int64_t run_id, struct run_progress *out);

@@ -1,0 +1,183 @@
+/* scores.c - figures of merit (methods.md, "Metrics"). All sums in double, over rows in the order given, so equal
+ * input gives equal bits. Wilson's interval rather than the normal one: it stays inside 0..1 and is right for 3 of 3.
+ */
+#include "crowd/scores.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define Z95 1.959963984540054 /* 97.5 % quantile of the normal distribution */
+enum {
+    BINS = 10
+};
+
+void wilson_interval(double right, double n, double *low, double *high)
+{
+    double share, centre, half, scale;
+
+    if (n <= 0) {
+        *low = 0;
+        *high = 1;
+        return;
+    }
+    share = right / n;
+    scale = 1 + Z95 * Z95 / n;
+    centre = (share + Z95 * Z95 / (2 * n)) / scale;
+    half = Z95 * sqrt(share * (1 - share) / n + Z95 * Z95 / (4 * n * n)) / scale;
+    *low = fmax(0, centre - half);
+    *high = fmin(1, centre + half);
+}
+
+static double log_loss_of(double p)
+{
+    return -log(fmin(fmax(p, 1e-15), 1));
+}
+
+/* Confidence in 0..1 -> bin 0..9; the upper edge belongs to the bin. */
+static size_t bin_of(double confidence)
+{
+    double bin = ceil(confidence * BINS) - 1;
+
+    return bin < 0 ? 0 : bin >= BINS ? BINS - 1 : (size_t)bin;
+}
+
+enum amx_status class_scores_of(const float *p, const uint32_t *gold, size_t n, size_t n_classes,
+                                struct class_scores *out)
+{
+    const size_t C = n_classes;
+    double bin_n[BINS] = {0}, bin_right[BINS] = {0}, bin_confidence[BINS] = {0};
+    double *class_n = calloc(2 * C, sizeof *class_n), *class_right = class_n != NULL ? class_n + C : NULL;
+    double right = 0, recall = 0, present = 0;
+    struct class_scores s = {.n = n};
+
+    if (class_n == NULL)
+        return AMX_NO_MEMORY;
+    for (size_t i = 0; i < n; i++) {
+        const float *row = p + i * C;
+        size_t best = 0, bin;
+        double hit;
+
+        for (size_t k = 0; k < C; k++) {
+            double error = (double)row[k] - (k == gold[i] ? 1.0 : 0.0);
+
+            s.brier += error * error;
+            if (row[k] > row[best])
+                best = k;
+        }
+        hit = best == gold[i] ? 1.0 : 0.0;
+        bin = bin_of((double)row[best]);
+        bin_n[bin]++;
+        bin_right[bin] += hit;
+        bin_confidence[bin] += (double)row[best];
+        right += hit;
+        class_n[gold[i]]++;
+        class_right[gold[i]] += hit;
+        s.log_loss += log_loss_of((double)row[gold[i]]);
+    }
+    for (size_t k = 0; k < C; k++) {
+        if (class_n[k] > 0) {
+            present++;
+            recall += class_right[k] / class_n[k];
+        }
+    }
+    for (size_t b = 0; b < BINS; b++)
+        s.ece += fabs(bin_right[b] - bin_confidence[b]) / (double)n;
+    free(class_n);
+    s.accuracy = right / (double)n;
+    wilson_interval(right, (double)n, &s.accuracy_low, &s.accuracy_high);
+    s.balanced_accuracy = recall / present;
+    s.log_loss /= (double)n;
+    s.brier /= (double)n;
+    *out = s;
+    return AMX_OK;
+}
+
+struct scored {
+    float score;
+    unsigned char right;
+};
+
+static int by_score(const void *a, const void *b)
+{
+    const struct scored *x = a, *y = b;
+
+    return (x->score > y->score) - (x->score < y->score);
+}
+
+/* Mann-Whitney by average ranks: P(score of a right one > score of a wrong one), ties half. rows sorted ascending. */
+static double auroc_of(const struct scored *rows, size_t n, double n_right)
+{
+    double rank_sum = 0;
+
+    for (size_t i = 0; i < n;) {
+        size_t j = i;
+        double rights = 0;
+
+        for (; j < n && !(rows[j].score > rows[i].score); j++)
+            rights += rows[j].right;
+        rank_sum += rights * ((double)(i + 1 + j) / 2); /* mean of the ranks i+1 .. j */
+        i = j;
+    }
+    return (rank_sum - n_right * (n_right + 1) / 2) / (n_right * ((double)n - n_right));
+}
+
+/* Sum over distinct thresholds of (recall gained) x precision. descending: of "right" (score high first); else of
+ * "wrong". */
+static double average_precision_of(const struct scored *rows, size_t n, bool descending, double n_wanted)
+{
+    double found = 0, seen = 0, sum = 0;
+
+    for (size_t i = 0; i < n;) {
+        float score = rows[descending ? n - 1 - i : i].score;
+        double gained = 0;
+
+        for (; i < n; i++) {
+            const struct scored *row = &rows[descending ? n - 1 - i : i];
+
+            if (row->score < score || row->score > score)
+                break;
+            gained += descending ? row->right : !row->right;
+            seen++;
+        }
+        found += gained;
+        sum += gained / n_wanted * (found / seen);
+    }
+    return sum;
+}
+
+enum amx_status binary_scores_of(const float *score, const unsigned char *right, size_t n, struct binary_scores *out)
+{
+    struct scored *rows = n <= SIZE_MAX / sizeof *rows ? malloc(n * sizeof *rows) : NULL;
+    double hits[2] = {0, 0}, count[2] = {0, 0};
+    struct binary_scores s = {.n = n};
+
+    if (rows == NULL)
+        return AMX_NO_MEMORY;
+    for (size_t i = 0; i < n; i++) {
+        double p = (double)score[i];
+        unsigned truth = right[i] != 0;
+
+        rows[i] = (struct scored){score[i], (unsigned char)truth};
+        count[truth]++;
+        hits[truth] += (p >= 0.5) == (truth == 1) ? 1 : 0;
+        s.log_loss += log_loss_of(truth ? p : 1 - p);
+        s.brier += (p - truth) * (p - truth);
+    }
+    qsort(rows, n, sizeof *rows, by_score);
+    s.n_positive = (size_t)count[1];
+    s.accuracy = (hits[0] + hits[1]) / (double)n;
+    wilson_interval(hits[0] + hits[1], (double)n, &s.accuracy_low, &s.accuracy_high);
+    s.log_loss /= (double)n;
+    s.brier /= (double)n;
+    s.balanced_accuracy = s.auroc = s.average_precision_right = s.average_precision_wrong = (double)NAN;
+    if (count[0] > 0 && count[1] > 0) {
+        s.balanced_accuracy = (hits[0] / count[0] + hits[1] / count[1]) / 2;
+        s.auroc = auroc_of(rows, n, count[1]);
+        s.average_precision_right = average_precision_of(rows, n, true, count[1]);
+        s.average_precision_wrong = average_precision_of(rows, n, false, count[0]);
+    }
+    free(rows);
+    *out = s;
+    return AMX_OK;
+}
