@@ -172,6 +172,15 @@ static bool close_file(FILE *file)
     return fclose(file) == 0 && good;
 }
 
+/* The usual case: every instance has its features, and the folder looks as import and fit know it. */
+static void remove_awaiting(const struct export *x)
+{
+    AUTO(buf) path = BUF_INIT(4096);
+
+    if (buf_printf(&path, "%s/awaiting.csv", x->dir) == AMX_OK)
+        (void)unlink(buf_string(&path)); /* an empty file more does no harm */
+}
+
 static enum amx_status export_project(struct export *x, struct amx_error *err)
 {
     enum amx_status status = AMX_OK;
@@ -180,7 +189,7 @@ static enum amx_status export_project(struct export *x, struct amx_error *err)
         return error_set(err, AMX_IO, "%s: %s", x->dir, strerror(errno));
     if ((x->instances = create_file(x, "instances.csv", err)) == NULL ||
         (x->labels = create_file(x, "labels.csv", err)) == NULL || (x->gold = create_file(x, "gold.csv", err)) == NULL ||
-        (x->project->counts.awaiting_features > 0 && (x->awaiting = create_file(x, "awaiting.csv", err)) == NULL))
+        (x->project->feature_dim > 0 && (x->awaiting = create_file(x, "awaiting.csv", err)) == NULL))
         status = AMX_IO;
     if (status == AMX_OK && (status = write_headers(x)) == AMX_OK && (status = write_pages(x, false, err)) == AMX_OK)
         status = write_pages(x, true, err);
@@ -190,6 +199,8 @@ static enum amx_status export_project(struct export *x, struct amx_error *err)
     closed = close_file(x->awaiting) && closed;
     closed = close_file(x->labels) && closed;
     closed = close_file(x->gold) && closed;
+    if (x->awaiting != NULL && x->n_awaiting == 0)
+        remove_awaiting(x);
     if (status == AMX_OK && !closed)
         status = AMX_IO;
     if ((status == AMX_IO || status == AMX_FULL) && err->text[0] == '\0')
