@@ -65,6 +65,7 @@ struct http_limits {
     size_t max_body_bytes;            /* 8 MiB: HTTP_BODY_WHOLE, after gunzip */
     size_t max_drop_bytes;            /* 64 MiB: how much of a refused body is read and dropped before the cut */
     unsigned header_seconds, body_seconds, idle_seconds, send_seconds; /* 10, 30, 30, 30 */
+    bool access_log;                  /* true: one log line for each finished request */
 };
 void http_limits_default(struct http_limits *out);
 
@@ -120,6 +121,10 @@ const char *http_body(const struct http_request *rq, size_t *n);
  * never reaches finish: app->completed runs. */
 enum amx_status http_body_status(const struct http_request *rq, struct amx_error *err);
 
+/* STREAM: nothing more of the body is wanted (the handler knows its answer). The rest is read and dropped, up to
+ * limits.max_drop_bytes; then the connection is cut. */
+void http_drop_body(struct http_request *rq);
+
 enum http_format { HTTP_FORMAT_JSON, HTTP_FORMAT_CSV, HTTP_FORMAT_NDJSON, HTTP_FORMAT_BINARY, HTTP_FORMAT_NONE };
 /* Best of `offered` (bit set 1 << enum) by ?format= then Accept; JSON when nothing is said. Replies 406/400 and returns NONE
  * when nothing fits. */
@@ -132,7 +137,10 @@ enum http_wait { HTTP_WAIT_WRITE, /* for the disk: never counted, no deadline */
  * must reply, suspend again, or, while the body is still coming in, just return. Call it LAST in the handler, but before
  * the request is made known to the thread that will resume it. False: too many suspended (503 has been replied).
  *
- * Order that is safe: http_suspend(), then publish (writer_submit). If publishing fails call http_resume() yourself. */
+ * Order that is safe: http_suspend(), then publish (writer_submit). If publishing fails call http_resume() yourself.
+ * With several jobs outstanding (streams): suspend, then look under your own lock whether there is still something to wait
+ * for, and resume yourself if not. A late resume of an earlier job may then wake the next suspension too early: `next` looks
+ * at its condition and suspends again. POLL while the server stops: 503 has been replied, false. */
 bool http_suspend(struct http_request *rq, enum http_wait kind, unsigned timeout_ms, void (*next)(struct http_request *rq));
 /* Wakes it up; any thread; extra calls for the same suspension are harmless, but rq must be alive. */
 void http_resume(struct http_request *rq);
@@ -146,6 +154,10 @@ void http_waiters_free(struct http_waiters *waiters);
 bool http_wait(struct http_waiters *waiters, int64_t key, struct http_request *rq, unsigned timeout_ms,
                void (*next)(struct http_request *rq));
 void http_wake(struct http_waiters *waiters, int64_t key); /* resumes all of that key; any thread */
+/* Lists rq under key until it ends. Call it BEFORE reading the state that is waited for: a wake that comes between reading
+ * and suspending (http_wait, http_suspend POLL, HTTP_PULL_WAIT) is then not lost but ends the wait at once. Also how a
+ * streamed reply gets woken. Wakes never touch a request that waits for the disk (HTTP_WAIT_WRITE). */
+void http_watch(struct http_waiters *waiters, int64_t key, struct http_request *rq);
 
 /* ---- replies ------------------------------------------------------------------------------------------------------- */
 
@@ -166,6 +178,9 @@ void http_reply_problem(struct http_request *rq, int status, const char *type, c
 /* 304 (and true) when If-None-Match holds this strong etag ("\"...\"", quotes included); sets the ETag header otherwise. */
 bool http_reply_if_unchanged(struct http_request *rq, const char *etag);
 bool http_replied(const struct http_request *rq);
+/* If-Match against this strong etag (NULL = there is no such thing): ABSENT without the header; "*" matches whatever exists. */
+enum http_match { HTTP_MATCH_ABSENT, HTTP_MATCH_YES, HTTP_MATCH_NO };
+enum http_match http_if_match(const struct http_request *rq, const char *etag);
 
 enum http_pull { HTTP_PULL_MORE, HTTP_PULL_DONE, HTTP_PULL_ERROR, HTTP_PULL_WAIT };
 /* Streamed reply of unknown length (chunked; gzip when accepted, unless SSE). `pull` appends the next 1..64 KiB to out;
