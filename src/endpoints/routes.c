@@ -1,7 +1,7 @@
 /* routes.c - every route of the program, in one table, and what all handlers share.
  *
- * The table is put together once, before any thread starts, from the tables of the resource files: a resource and its routes
- * stand in one file, and the document api/openapi.yaml is compared with this table by a test.
+ * The table is put together once, before any thread starts, from the tables of the resource files: a resource and its
+ * routes stand in one file, and the document api/openapi.yaml is compared with this table by a test.
  */
 #include "endpoints/routes.h"
 
@@ -10,13 +10,13 @@
 
 #include "endpoints/auth.h"
 #include "endpoints/problem.h"
+#include "store/store.h"
 #include "work/metrics.h"
 
 static const struct http_route *const tables[] = {
-    projects_routes,    instances_routes,   labels_routes,    gold_routes,    annotators_routes,
-    training_runs_routes, models_routes,    predict_routes,   predictions_routes, reliability_routes,
-    consensus_routes,   methods_routes,     tokens_routes,    meta_routes,    health_routes,
-    dashboard_routes,
+    projects_routes, instances_routes, labels_routes,      gold_routes,        annotators_routes, training_runs_routes,
+    models_routes,   predict_routes,   predictions_routes, reliability_routes, consensus_routes,  methods_routes,
+    tokens_routes,   meta_routes,      health_routes,      dashboard_routes,
 };
 enum { N_TABLES = sizeof tables / sizeof tables[0] };
 
@@ -70,11 +70,8 @@ bool routes_app(struct service *service, struct http_app *out)
     if (routes == NULL) {
         return false;
     }
-    *out = (struct http_app){.routes = routes,
-                             .context = service,
-                             .gate = auth_gate,
-                             .completed = completed,
-                             .observed = observed};
+    *out = (struct http_app){
+        .routes = routes, .context = service, .gate = auth_gate, .completed = completed, .observed = observed};
     return true;
 }
 
@@ -86,11 +83,8 @@ static bool open_gate(struct http_request *rq)
 
 void routes_health_app(struct service *service, struct http_app *out)
 {
-    *out = (struct http_app){.routes = health_routes,
-                             .context = service,
-                             .gate = open_gate,
-                             .completed = completed,
-                             .observed = observed};
+    *out = (struct http_app){
+        .routes = health_routes, .context = service, .gate = open_gate, .completed = completed, .observed = observed};
 }
 
 struct service *service_of(const struct http_request *rq)
@@ -109,4 +103,27 @@ struct project_info *project_of(struct http_request *rq, unsigned param)
         problem_reply_as(rq, PROBLEM_UNKNOWN_PROJECT, "There is no project \"%.64s\".", name != NULL ? name : "");
     }
     return project;
+}
+
+struct db *reader_of(struct http_request *rq)
+{
+    struct store *store = service_of(rq)->store;
+    struct amx_error err = {0};
+    struct db *db;
+    enum amx_status status = store_reader_get(store, &db, &err);
+    if (status == AMX_OK) {
+        status = db_begin_read(db, &err);
+        if (status == AMX_OK) {
+            return db;
+        }
+        store_reader_put(store, db);
+    }
+    err.code = status;
+    problem_reply(rq, &err);
+    return NULL;
+}
+
+void reader_done(struct http_request *rq, struct db *db)
+{
+    store_reader_put(service_of(rq)->store, db);
 }

@@ -48,5 +48,9 @@ struct project_info *project_of(struct http_request *rq, unsigned param);
 
 /* The service behind a request. */
 struct service *service_of(const struct http_request *rq);
+/* A read connection for this handler, in a read transaction (one view of everything it reads); NULL: replied. Give it
+ * back by reader_done before the reply is sent. */
+struct db *reader_of(struct http_request *rq);
+void reader_done(struct http_request *rq, struct db *db);
 
 #endif
