@@ -1,0 +1,30 @@
+# annotmixd in a container: docker build -t annotmixd .  (Debian 13: --build-arg DEBIAN=trixie)
+#   docker run -d -p 8080:8080 -v annotmix:/data annotmixd
+# The first start without a token prints one admin token to the log, once. To choose it yourself, mount a file with it and name
+# the file:  -v ./admin-token:/run/secrets/admin:ro -e ANNOTMIX_ADMIN_TOKEN_FILE=/run/secrets/admin
+# Keep /data on a named volume: SQLite's WAL needs a local file system with working locks (no NFS, no SMB).
+ARG DEBIAN=bookworm
+
+FROM debian:${DEBIAN}-slim AS build
+WORKDIR /src
+RUN apt-get -qq update && apt-get -qq -y --no-install-recommends install make >/dev/null
+COPY . .
+RUN make deps DEPS=build
+RUN make -j"$(nproc)" all
+RUN make install DESTDIR=/out PREFIX=/usr && strip /out/usr/bin/annotmixd
+
+# Only the libraries that the program loads; deps.sh is what `make deps` calls (there is no make in this stage).
+FROM debian:${DEBIAN}-slim
+COPY --from=build /src/tests/ci/deps.sh /tmp/deps.sh
+RUN sh /tmp/deps.sh runtime && rm -rf /tmp/deps.sh /var/lib/apt/lists/*
+RUN useradd --system --uid 10001 --home-dir /data --shell /usr/sbin/nologin annotmix && install -d -o annotmix -g annotmix -m 700 /data
+COPY --from=build /out/usr/bin/annotmixd /usr/bin/annotmixd
+ENV ANNOTMIX_DB=/data/annotmix.db ANNOTMIX_LISTEN=0.0.0.0:8080
+WORKDIR /data
+VOLUME /data
+EXPOSE 8080
+USER annotmix
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=15s --timeout=5s --start-period=30s CMD ["annotmixd", "health"]
+ENTRYPOINT ["annotmixd"]
+CMD ["serve"]
