@@ -42,8 +42,8 @@ static bool compile(const struct http_route *route, struct compiled *out)
         if (!is_param)
             out->literal_bits |= 1U << (HTTP_MAX_SEGMENTS - 1 - out->n);
         out->segments[out->n++] = (struct slice){start, is_param ? 0 : (size_t)(at - start)};
-        if (!is_param && at == start && !(out->n == 1 && *at == '\0'))
-            return false; /* only "/" itself has an empty segment */
+        if (!is_param && at == start && *at != '\0')
+            return false; /* only the last segment may be empty: "/", "/v1/" */
     }
     return n_params <= HTTP_MAX_PARAMS;
 }
