@@ -42,6 +42,7 @@ static const struct row rows[] = {
     [PROBLEM_QUEUE_FULL] = {503, "queue-full", "Too much is waiting; try again"},
     [PROBLEM_NO_MEMORY] = {503, "out-of-memory", "Out of memory; try again"},
     [PROBLEM_STOPPING] = {503, "stopping", "The server is stopping; try again"},
+    [PROBLEM_UNAVAILABLE] = {503, "unavailable", "Part of the server does not work; try again"},
     [PROBLEM_DISK_FULL] = {507, "disk-full", "The disk is full; nothing was written"},
     [PROBLEM_INTERNAL] = {500, "internal", "Something failed inside the server"},
 };

@@ -37,6 +37,7 @@ enum problem {
     PROBLEM_QUEUE_FULL,          /* 503 queue-full (Retry-After is added) */
     PROBLEM_NO_MEMORY,           /* 503 out-of-memory */
     PROBLEM_STOPPING,            /* 503 stopping */
+    PROBLEM_UNAVAILABLE,         /* 503 unavailable */
     PROBLEM_DISK_FULL,           /* 507 disk-full */
     PROBLEM_INTERNAL             /* 500 internal */
 };
