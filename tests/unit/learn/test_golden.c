@@ -1,0 +1,381 @@
+/* test_golden.c - src/learn against the golden vectors of tests/golden (and ../shared/golden where present).
+ *
+ * Each case fixes parameters, mixing and dropout masks and gives, from float64 autograd, the loss of every step, all
+ * gradients of the first, parameters after the first and the last, and predictions. The steps run through the same
+ * workspace, batch and method as amx_fit; predictions through the model file's compact form and amx_predict. */
+#include "test.h"
+
+#include <dirent.h>
+#include <jansson.h>
+#include <math.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "annotmix.h"
+#include "learn/class_model.h"
+#include "learn/method.h"
+#include "learn/mixup.h"
+#include "learn/model.h"
+#include "learn/workspace.h"
+
+/* Numbers of a nested JSON array, in order. */
+struct numbers {
+    double *x;
+    size_t n;
+};
+
+static size_t count_numbers(const json_t *value)
+{
+    size_t n = 0;
+
+    if (!json_is_array(value))
+        return 1;
+    for (size_t i = 0; i < json_array_size(value); i++)
+        n += count_numbers(json_array_get(value, i));
+    return n;
+}
+
+static double *fill_numbers(const json_t *value, double *to)
+{
+    if (!json_is_array(value)) {
+        *to = json_number_value(value);
+        return to + 1;
+    }
+    for (size_t i = 0; i < json_array_size(value); i++)
+        to = fill_numbers(json_array_get(value, i), to);
+    return to;
+}
+
+static struct numbers numbers_of(const json_t *value)
+{
+    struct numbers out = {.n = count_numbers(value)};
+
+    out.x = calloc(out.n + 1, sizeof(double));
+    if (out.x == NULL)
+        exit(2);
+    (void)fill_numbers(value, out.x);
+    return out;
+}
+
+static const char *case_name; /* of the failure messages */
+
+/* The rule of golden/README.md. */
+static void compare(const char *what, const float *ours, const json_t *expected)
+{
+    struct numbers e = numbers_of(expected);
+    double largest = 0.0, worst = 0.0;
+    bool all_within = true;
+    char text[160];
+
+    for (size_t i = 0; i < e.n; i++)
+        largest = fmax(largest, fabs(e.x[i]));
+    for (size_t i = 0; i < e.n; i++) {
+        double d = fabs((double)ours[i] - e.x[i]);
+        worst = fmax(worst, d);
+        all_within = all_within && d <= 1e-4 * largest + 1e-6; /* false for NaN */
+    }
+    (void)snprintf(text, sizeof text, "%s: %s within 1e-4 max|tensor| + 1e-6 (max %g, worst difference %g)", case_name,
+                   what, largest, worst);
+    test_check(all_within, __FILE__, __LINE__, text);
+    free(e.x);
+}
+
+static double number(const json_t *object, const char *key)
+{
+    return json_number_value(json_object_get(object, key));
+}
+
+struct golden {
+    json_t *json;
+    struct amx_settings settings;
+    size_t N, D, C, A;
+    float *features;
+    uint32_t *instance, *annotator, *class;
+    struct amx_data data;
+    struct amx_model *model;
+    struct train_data train;
+    struct workspace workspace;
+};
+
+static void read_settings(struct golden *g)
+{
+    const json_t *dims = json_object_get(g->json, "dims"), *optimizer = json_object_get(g->json, "optimizer");
+    const json_t *hidden = json_object_get(dims, "hidden");
+
+    g->D = (size_t)number(dims, "features");
+    g->C = (size_t)number(dims, "classes");
+    g->A = (size_t)number(dims, "annotators");
+    g->N = json_array_size(json_object_get(g->json, "instances"));
+    amx_settings_default(g->D, &g->settings);
+    g->settings.n_hidden = (int)json_array_size(hidden);
+    for (size_t i = 0; i < json_array_size(hidden); i++)
+        g->settings.hidden[i] = (int)json_integer_value(json_array_get(hidden, i));
+    g->settings.annotator_embedding = (int)number(dims, "embed");
+    g->settings.alpha = number(g->json, "alpha");
+    g->settings.eta = number(g->json, "eta");
+    g->settings.dropout = number(g->json, "dropout");
+    g->settings.mix_only_annotators = json_is_true(json_object_get(g->json, "mix_only_annotators"));
+    g->settings.weight_decay = number(optimizer, "weight_decay_gt");
+    g->settings.annotator_weight_decay = number(optimizer, "weight_decay_ap");
+    g->settings.standardize = false;
+}
+
+static void import_parameters(struct golden *g, const json_t *parameters, float *compact)
+{
+    for (int i = 0; i < g->model->layout.n; i++) {
+        const struct tensor *t = &g->model->layout.tensor[i];
+        const json_t *value = json_object_get(parameters, t->name);
+        struct numbers x = numbers_of(value);
+        test_check(value != NULL && x.n == t->rows * t->cols, __FILE__, __LINE__, t->name);
+        for (size_t j = 0; j < x.n && j < t->rows * t->cols; j++)
+            compact[t->compact + j] = (float)x.x[j];
+        free(x.x);
+    }
+}
+
+static bool golden_open(struct golden *g, const char *path)
+{
+    const json_t *triples;
+    struct numbers x;
+    json_error_t error;
+
+    memset(g, 0, sizeof *g);
+    g->json = json_load_file(path, 0, &error);
+    if (!json_is_object(g->json) || json_object_get(g->json, "triples") == NULL)
+        return false;
+    case_name = json_string_value(json_object_get(g->json, "name"));
+    read_settings(g);
+    x = numbers_of(json_object_get(g->json, "instances"));
+    g->features = calloc(x.n, sizeof(float));
+    triples = json_object_get(g->json, "triples");
+    g->data.n_labels = json_array_size(triples);
+    g->instance = calloc(g->data.n_labels, sizeof(uint32_t));
+    g->annotator = calloc(g->data.n_labels, sizeof(uint32_t));
+    g->class = calloc(g->data.n_labels, sizeof(uint32_t));
+    if (g->features == NULL || g->instance == NULL || g->annotator == NULL || g->class == NULL)
+        exit(2);
+    for (size_t i = 0; i < x.n; i++)
+        g->features[i] = (float)x.x[i];
+    free(x.x);
+    x = numbers_of(triples);
+    for (size_t t = 0; t < g->data.n_labels; t++) {
+        g->instance[t] = (uint32_t)x.x[3 * t];
+        g->annotator[t] = (uint32_t)x.x[3 * t + 1];
+        g->class[t] = (uint32_t)x.x[3 * t + 2];
+    }
+    free(x.x);
+    g->data.n_instances = g->N;
+    g->data.n_features = g->D;
+    g->data.n_classes = g->C;
+    g->data.n_annotators = g->A;
+    g->data.features = g->features;
+    g->data.label_instance = g->instance;
+    g->data.label_annotator = g->annotator;
+    g->data.label_class = g->class;
+    return true;
+}
+
+static void golden_close(struct golden *g)
+{
+    workspace_done(&g->workspace);
+    train_data_done(&g->train);
+    amx_model_free(g->model);
+    free(g->class);
+    free(g->annotator);
+    free(g->instance);
+    free(g->features);
+    json_decref(g->json);
+}
+
+static void compare_tensors(struct golden *g, const float *block, const json_t *expected, const char *what)
+{
+    float *compact = calloc(g->model->layout.compact_length, sizeof(float));
+    char text[100];
+
+    if (compact == NULL)
+        exit(2);
+    layout_export(&g->model->layout, block, compact);
+    for (int i = 0; i < g->model->layout.n; i++) {
+        const struct tensor *t = &g->model->layout.tensor[i];
+        const json_t *value = json_object_get(expected, t->name);
+        (void)snprintf(text, sizeof text, "%s %s", what, t->name);
+        if (value != NULL)
+            compare(text, compact + t->compact, value);
+    }
+    free(compact);
+}
+
+/* Gradients of groups CLASS and ANNOTATOR come from the workspace, the output layer's from the hook. */
+static void compare_gradients(struct golden *g, const float *out_gradient, const json_t *expected)
+{
+    const struct layout *layout = &g->model->layout;
+    float *block = calloc(layout->group_start[N_GROUPS], sizeof(float));
+    int out = layout_find(layout, "ap_out.weight");
+
+    if (block == NULL)
+        exit(2);
+    memcpy(block, g->workspace.gradients, layout->group_start[GROUP_STREAMED] * sizeof(float));
+    memcpy(block + layout->tensor[out].offset, out_gradient, g->C * g->C * g->workspace.dims.Ep * sizeof(float));
+    compare_tensors(g, block, expected, "gradient of");
+    free(block);
+}
+
+static unsigned char *mask_of(const json_t *value)
+{
+    struct numbers x = numbers_of(value);
+    unsigned char *mask = calloc(x.n + 1, 1);
+
+    if (mask == NULL)
+        exit(2);
+    for (size_t i = 0; i < x.n; i++)
+        mask[i] = x.x[i] != 0.0;
+    free(x.x);
+    return mask;
+}
+
+static void run_step(struct golden *g, const json_t *step, const uint32_t *order, float *out_gradient)
+{
+    const json_t *masks = json_object_get(step, "dropout_keep_masks");
+    struct numbers lambda = numbers_of(json_object_get(step, "lambda"));
+    struct numbers permutation = numbers_of(json_object_get(step, "permutation"));
+    struct step_rates rates = {number(step, "lr"), number(step, "lr")};
+    struct forced_masks forced = {.annotator = NULL};
+    unsigned char *owned[AMX_MAX_HIDDEN + 1] = {NULL};
+    int L = g->settings.n_hidden;
+    float loss, lambdas[256];
+    uint32_t partners[256];
+
+    for (int l = 0; l < L; l++)
+        forced.hidden[l] = owned[l] = mask_of(json_array_get(masks, (size_t)l));
+    forced.annotator = owned[L] = mask_of(json_array_get(masks, (size_t)L));
+    for (size_t t = 0; t < lambda.n; t++) {
+        lambdas[t] = (float)lambda.x[t];
+        partners[t] = (uint32_t)permutation.x[t];
+    }
+    g->workspace.forced = &forced;
+    g->workspace.out_gradient = out_gradient;
+    batch_load(&g->workspace.batch, &g->train, order, g->N);
+    if (g->settings.alpha > 0.0)
+        mixup_set(&g->workspace.batch, lambdas, partners);
+    loss = (float)g->model->method->step(&g->workspace, &rates);
+    compare("loss", &loss, json_object_get(step, "loss"));
+    for (int l = 0; l <= L; l++)
+        free(owned[l]);
+    free(lambda.x);
+    free(permutation.x);
+}
+
+static void compare_predictions(struct golden *g)
+{
+    const json_t *predict = json_object_get(g->json, "predict");
+    uint32_t annotators[64];
+    size_t pairs = g->N * g->A;
+    struct amx_prediction out;
+    struct amx_error err;
+
+    for (uint32_t a = 0; a < g->A; a++)
+        annotators[a] = a;
+    out.p_class = calloc(g->N * g->C, sizeof(float));
+    out.p_perf = calloc(pairs, sizeof(float));
+    out.p_annotation = calloc(pairs * g->C, sizeof(float));
+    out.p_confusion = calloc(pairs * g->C * g->C, sizeof(float));
+    layout_export(&g->model->layout, g->workspace.parameters, g->model->tensors);
+    memcpy(g->model->annotator_labels, g->train.annotator_labels, g->A * sizeof(uint64_t));
+    g->model->labels_used = g->data.n_labels;
+    for (size_t j = 0; j < g->D; j++)
+        g->model->scale[j] = 1.0f;
+    CHECK_INT(model_prepare(g->model, &err), AMX_OK);
+    CHECK_INT(amx_predict(g->model, g->features, g->N, annotators, g->A, &out, &err), AMX_OK);
+    compare("p_class", out.p_class, json_object_get(predict, "p_class"));
+    compare("p_perf", out.p_perf, json_object_get(predict, "p_perf"));
+    compare("p_annotation", out.p_annotation, json_object_get(predict, "p_annotation"));
+    compare("p_confusion", out.p_confusion, json_object_get(predict, "p_confusion"));
+    free(out.p_confusion);
+    free(out.p_annotation);
+    free(out.p_perf);
+    free(out.p_class);
+}
+
+static bool run_case(const char *path)
+{
+    struct golden g;
+    const json_t *steps;
+    struct amx_error err;
+    uint32_t order[64];
+    float *out_gradient = NULL;
+    bool opened = golden_open(&g, path);
+
+    if (!opened)
+        goto done;
+    CHECK_INT(model_new(method_find("annot_mix"), &g.settings, g.D, g.C, g.A, 1, &g.model, &err), AMX_OK);
+    g.settings.batch_size = (int)g.N;
+    CHECK_INT(train_data_init(&g.train, &g.data, &g.settings, &err), AMX_OK);
+    CHECK_INT(g.train.n_rows, g.N);
+    workspace_dims(&g.model->dims, g.N, g.N, g.train.max_labels);
+    CHECK_INT(workspace_init(&g.workspace, g.model->method, &g.model->layout, &g.model->dims, &g.settings, g.N), AMX_OK);
+    workspace_seed(&g.workspace, 1, 0, g.N);
+    import_parameters(&g, json_object_get(g.json, "initial"), g.model->tensors);
+    layout_import(&g.model->layout, g.model->tensors, g.workspace.parameters);
+    out_gradient = calloc(g.C * g.C * g.workspace.dims.Ep, sizeof(float));
+    for (uint32_t i = 0; i < g.N; i++)
+        order[i] = i;
+
+    steps = json_object_get(g.json, "steps");
+    for (size_t s = 0; s < json_array_size(steps); s++) {
+        const json_t *step = json_array_get(steps, s);
+        char what[40];
+        run_step(&g, step, order, out_gradient);
+        if (json_object_get(step, "gradients") != NULL)
+            compare_gradients(&g, out_gradient, json_object_get(step, "gradients"));
+        (void)snprintf(what, sizeof what, "after step %zu", s + 1);
+        compare_tensors(&g, g.workspace.parameters, json_object_get(step, "parameters_after"), what);
+    }
+    compare_predictions(&g);
+done:
+    free(out_gradient);
+    golden_close(&g);
+    return opened;
+}
+
+/* Runs every *.json of the folder; the number of cases, or -1 when there is no such folder. */
+static int run_folder(const char *folder)
+{
+    DIR *dir = opendir(folder);
+    struct dirent *entry;
+    int n = 0;
+
+    if (dir == NULL)
+        return -1;
+    while ((entry = readdir(dir)) != NULL) {
+        size_t length = strlen(entry->d_name);
+        char path[4096];
+        if (length < 5 || strcmp(entry->d_name + length - 5, ".json") != 0)
+            continue;
+        (void)snprintf(path, sizeof path, "%s/%s", folder, entry->d_name);
+        test_check(run_case(path), __FILE__, __LINE__, path);
+        n++;
+    }
+    (void)closedir(dir);
+    return n;
+}
+
+TEST(learn_golden_own)
+{
+    CHECK_INT(run_folder("tests/golden"), 7);
+}
+
+TEST(learn_golden_shared)
+{
+    const char *shared = getenv("AMX_SHARED");
+    char folder[4096];
+    int n;
+
+    (void)snprintf(folder, sizeof folder, "%s/golden", shared != NULL ? shared : "../shared");
+    n = run_folder(folder);
+    if (n < 0)
+        test_skip("no golden folder beside the project (../shared, or AMX_SHARED)");
+    else
+        CHECK(n >= 6);
+}
