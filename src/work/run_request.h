@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "annotmix.h"
+#include "store/runs.h"
 
 enum run_gold_use {
     RUN_GOLD_EVALUATE,
@@ -55,10 +56,15 @@ AMX_CHECK enum amx_status run_request_set(struct run_request *request, const cha
  * alone. NULL when memory is out. */
 json_t *run_request_json(const struct run_request *request);
 json_t *run_request_settings_json(const struct amx_settings *settings);
-/* Compact text of run_request_json: equal requests have equal text (for storing and coalescing). free() it. */
-char *run_request_text(const struct run_request *request);
-/* Back from such a text. AMX_CORRUPT when it is none. */
-AMX_CHECK enum amx_status run_request_load(const char *text, size_t n, struct run_request *out, struct amx_error *err);
+/* Compact text of the settings, every one filled in, numbers exact: equal settings have equal text (for storing and
+ * coalescing). free() it; NULL when memory is out. */
+char *run_request_settings_text(const struct amx_settings *settings);
+
+/* The request as the store keeps it; texts are static or borrowed from settings_text. */
+void run_request_to_spec(const struct run_request *request, const char *settings_text, struct run_spec *out);
+/* And back. AMX_CORRUPT when it is none of ours. */
+AMX_CHECK enum amx_status run_request_of_spec(const struct run_spec *spec, struct run_request *out,
+                                              struct amx_error *err);
 
 const char *run_gold_use_name(enum run_gold_use gold_use); /* "evaluate" */
 const char *run_activate_name(enum run_activate activate); /* "always" */
