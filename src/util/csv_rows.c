@@ -15,6 +15,8 @@
 
 enum { PIECE_BYTES = 16384 };
 
+static const char byte_order_mark[] = "\xEF\xBB\xBF";
+
 struct csv_rows {
     struct csv_parser parser;
     csv_rows_fn *header, *row;
@@ -154,20 +156,24 @@ static void fail_grammar(struct csv_rows *rows)
                                       "bad quoting: a value with quotes must be quoted whole and its quotes doubled");
 }
 
+/* What began like the mark was data. */
+static void give_back_mark(struct csv_rows *rows)
+{
+    if (rows->mark_at > 0 && rows->mark_at < 3)
+        (void)csv_parse(&rows->parser, byte_order_mark, rows->mark_at, on_cell, on_row, rows);
+    rows->mark_at = 3;
+}
+
 enum amx_status csv_rows_push(struct csv_rows *rows, const char *bytes, size_t n, struct amx_error *err)
 {
-    static const char mark[] = "\xEF\xBB\xBF";
     rows->err = err;
     /* The mark may come split; a start that only begins like one is given back to the parser. */
     for (; n > 0 && rows->mark_at < 3; bytes++, n--) {
-        if (*bytes == mark[rows->mark_at]) {
-            rows->mark_at++;
-            continue;
+        if (*bytes != byte_order_mark[rows->mark_at]) {
+            give_back_mark(rows);
+            break;
         }
-        if (rows->mark_at > 0)
-            (void)csv_parse(&rows->parser, mark, rows->mark_at, on_cell, on_row, rows);
-        rows->mark_at = 3;
-        break;
+        rows->mark_at++;
     }
     while (n > 0 && rows->status == AMX_OK) {
         size_t piece = n < PIECE_BYTES ? n : PIECE_BYTES;
@@ -186,6 +192,8 @@ enum amx_status csv_rows_push(struct csv_rows *rows, const char *bytes, size_t n
 enum amx_status csv_rows_end(struct csv_rows *rows, struct amx_error *err)
 {
     rows->err = err;
+    if (rows->status == AMX_OK)
+        give_back_mark(rows);
     if (rows->status == AMX_OK && csv_fini(&rows->parser, on_cell, on_row, rows) != 0 && rows->status == AMX_OK)
         fail_grammar(rows);
     if (rows->status == AMX_OK && rows->number == 0)
