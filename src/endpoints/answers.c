@@ -5,6 +5,8 @@
 #include <string.h>
 
 #include "endpoints/page.h"
+#include "endpoints/problem.h"
+#include "endpoints/routes.h"
 #include "util/clock.h"
 #include "util/csv_rows.h"
 #include "util/jsonx.h"
@@ -122,8 +124,8 @@ static void annotator_write(struct buf *out, size_t n_classes, struct answers_wa
 
 void answers_prediction_write(struct buf *out, const struct model_snapshot *snapshot, struct answers_want want,
                               const char *id, size_t n_id, const float *p_class,
-                              const struct answers_annotators *annotators, const float *p_perf, const float *p_annotation,
-                              const float *p_confusion)
+                              const struct answers_annotators *annotators, const float *p_perf,
+                              const float *p_annotation, const float *p_confusion)
 {
     size_t n_classes = snapshot->info.n_classes, best = answers_best(p_class, n_classes);
     const char *name = snapshot->info.class_names[best];
@@ -222,4 +224,22 @@ void answers_csv_name(struct buf *out, const char *text, size_t n)
     guarded[0] = '\'';
     memcpy(guarded + 1, text, n);
     (void)csv_rows_write_cell(out, guarded, n + 1);
+}
+
+bool answers_snapshot(struct http_request *rq, const struct project_info *project, struct model_snapshot **out)
+{
+    struct amx_error err = {0};
+    enum amx_status status = snapshots_get(service_of(rq)->snapshots, project->id, out, &err);
+    if (status == AMX_OK) {
+        return true;
+    }
+    if (status == AMX_NOT_FOUND) {
+        problem_reply_as(rq, PROBLEM_NO_MODEL,
+                         "The project \"%s\" has no active model; train one with POST /v1/projects/%s/training-runs.",
+                         project->name, project->name);
+        return false;
+    }
+    err.code = status;
+    problem_reply(rq, &err);
+    return false;
 }

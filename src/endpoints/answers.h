@@ -1,7 +1,8 @@
-/* answers.h - pieces of the derived answers: the head that all of them share (model, classes, as_of), and one prediction.
+/* answers.h - pieces of the derived answers: the head that all of them share (model, classes, as_of), and one
+ * prediction.
  *
- * Two forms of the same thing: Jansson trees for small answers, and text written straight into a buffer for predictions and
- * streams, where a tree would cost more than the model.
+ * Two forms of the same thing: Jansson trees for small answers, and text written straight into a buffer for predictions
+ * and streams, where a tree would cost more than the model.
  */
 #ifndef ENDPOINTS_ANSWERS_H
 #define ENDPOINTS_ANSWERS_H
@@ -11,14 +12,18 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "http/http.h"
 #include "util/buf.h"
 #include "work/catalog.h"
 #include "work/snapshots.h"
 
+/* The project's active model. False: it has replied (409 no-model when there is none). Caller unrefs *out. */
+bool answers_snapshot(struct http_request *rq, const struct project_info *project, struct model_snapshot **out);
+
 #define ANSWERS_ORIENTATION "rows = true class, columns = given label"
 
-/* {"model": n|null, "classes": [...], "as_of": {"label_seq": n, "computed_at": t}}; of the model, or without one (snapshot
- * NULL) of the project at this label_seq, now. NULL when memory is out. */
+/* {"model": n|null, "classes": [...], "as_of": {"label_seq": n, "computed_at": t}}; of the model, or without one
+ * (snapshot NULL) of the project at this label_seq, now. NULL when memory is out. */
 json_t *answers_head(const struct project_info *project, const struct model_snapshot *snapshot, int64_t label_seq);
 /* The same members as text, without braces: "model":7,"classes":[..],"as_of":{..} */
 void answers_head_write(struct buf *out, const struct model_snapshot *snapshot);
@@ -33,12 +38,12 @@ struct answers_annotators {
     const char *const *names;
     const uint64_t *evidence;
 };
-/* {"id":..,"class":..,"confidence":..,"p_class":[..],"annotators":{..}}. id NULL: left out. The p_ arrays that are not wanted
- * may be NULL. */
+/* {"id":..,"class":..,"confidence":..,"p_class":[..],"annotators":{..}}. id NULL: left out. The p_ arrays that are not
+ * wanted may be NULL. */
 void answers_prediction_write(struct buf *out, const struct model_snapshot *snapshot, struct answers_want want,
                               const char *id, size_t n_id, const float *p_class,
-                              const struct answers_annotators *annotators, const float *p_perf, const float *p_annotation,
-                              const float *p_confusion);
+                              const struct answers_annotators *annotators, const float *p_perf,
+                              const float *p_annotation, const float *p_confusion);
 /* Position of the largest, lowest on ties. */
 size_t answers_best(const float *p, size_t n);
 
