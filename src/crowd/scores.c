@@ -42,54 +42,82 @@ static size_t bin_of(double confidence)
     return bin < 0 ? 0 : bin >= BINS ? BINS - 1 : (size_t)bin;
 }
 
-enum amx_status class_scores_of(const float *p, const uint32_t *gold, size_t n, size_t n_classes,
-                                struct class_scores *out)
+enum amx_status class_tally_init(struct class_tally *tally, size_t n_classes)
 {
-    const size_t C = n_classes;
-    double bin_n[BINS] = {0}, bin_right[BINS] = {0}, bin_confidence[BINS] = {0};
-    double *class_n = calloc(2 * C, sizeof *class_n), *class_right = class_n != NULL ? class_n + C : NULL;
-    double right = 0, recall = 0, present = 0;
-    struct class_scores s = {.n = n};
+    memset(tally, 0, sizeof *tally);
+    tally->n_classes = n_classes;
+    tally->class_n = calloc(n_classes + 1, sizeof *tally->class_n);
+    tally->class_right = calloc(n_classes + 1, sizeof *tally->class_right);
+    if (tally->class_n != NULL && tally->class_right != NULL)
+        return AMX_OK;
+    class_tally_done(tally);
+    return AMX_NO_MEMORY;
+}
 
-    if (class_n == NULL)
-        return AMX_NO_MEMORY;
-    for (size_t i = 0; i < n; i++) {
-        const float *row = p + i * C;
-        size_t best = 0, bin;
-        double hit;
+void class_tally_done(struct class_tally *tally)
+{
+    free(tally->class_n);
+    free(tally->class_right);
+    memset(tally, 0, sizeof *tally);
+}
 
-        for (size_t k = 0; k < C; k++) {
-            double error = (double)row[k] - (k == gold[i] ? 1.0 : 0.0);
+void class_tally_add(struct class_tally *tally, const float *p, uint32_t gold)
+{
+    size_t best = 0, bin;
+    double hit;
 
-            s.brier += error * error;
-            if (row[k] > row[best])
-                best = k;
-        }
-        hit = best == gold[i] ? 1.0 : 0.0;
-        bin = bin_of((double)row[best]);
-        bin_n[bin]++;
-        bin_right[bin] += hit;
-        bin_confidence[bin] += (double)row[best];
-        right += hit;
-        class_n[gold[i]]++;
-        class_right[gold[i]] += hit;
-        s.log_loss += log_loss_of((double)row[gold[i]]);
+    for (size_t k = 0; k < tally->n_classes; k++) {
+        double error = (double)p[k] - (k == gold ? 1.0 : 0.0);
+
+        tally->brier += error * error;
+        if (p[k] > p[best])
+            best = k;
     }
-    for (size_t k = 0; k < C; k++) {
-        if (class_n[k] > 0) {
+    hit = best == gold ? 1.0 : 0.0;
+    bin = bin_of((double)p[best]);
+    tally->bin_right[bin] += hit;
+    tally->bin_confidence[bin] += (double)p[best];
+    tally->right += hit;
+    tally->class_n[gold]++;
+    tally->class_right[gold] += hit;
+    tally->log_loss += log_loss_of((double)p[gold]);
+    tally->n++;
+}
+
+void class_tally_scores(const struct class_tally *tally, struct class_scores *out)
+{
+    const double n = (double)tally->n;
+    struct class_scores s = {.n = tally->n};
+    double recall = 0, present = 0;
+
+    for (size_t k = 0; k < tally->n_classes; k++) {
+        if (tally->class_n[k] > 0) {
             present++;
-            recall += class_right[k] / class_n[k];
+            recall += tally->class_right[k] / tally->class_n[k];
         }
     }
     for (size_t b = 0; b < BINS; b++)
-        s.ece += fabs(bin_right[b] - bin_confidence[b]) / (double)n;
-    free(class_n);
-    s.accuracy = right / (double)n;
-    wilson_interval(right, (double)n, &s.accuracy_low, &s.accuracy_high);
+        s.ece += fabs(tally->bin_right[b] - tally->bin_confidence[b]) / n;
+    s.accuracy = tally->right / n;
+    wilson_interval(tally->right, n, &s.accuracy_low, &s.accuracy_high);
     s.balanced_accuracy = recall / present;
-    s.log_loss /= (double)n;
-    s.brier /= (double)n;
+    s.log_loss = tally->log_loss / n;
+    s.brier = tally->brier / n;
     *out = s;
+}
+
+enum amx_status class_scores_of(const float *p, const uint32_t *gold, size_t n, size_t n_classes,
+                                struct class_scores *out)
+{
+    struct class_tally tally;
+    enum amx_status status = class_tally_init(&tally, n_classes);
+
+    if (status != AMX_OK)
+        return status;
+    for (size_t i = 0; i < n; i++)
+        class_tally_add(&tally, p + i * n_classes, gold[i]);
+    class_tally_scores(&tally, out);
+    class_tally_done(&tally);
     return AMX_OK;
 }
 

@@ -22,6 +22,18 @@ struct class_scores {
 AMX_CHECK enum amx_status class_scores_of(const float *p, const uint32_t *gold, size_t n, size_t n_classes,
                                           struct class_scores *out);
 
+/* The same, row by row: for more rows than fit in memory. */
+struct class_tally {
+    size_t n, n_classes;
+    double right, log_loss, brier;
+    double bin_right[10], bin_confidence[10];
+    double *class_n, *class_right; /* [C] */
+};
+AMX_CHECK enum amx_status class_tally_init(struct class_tally *tally, size_t n_classes);
+void class_tally_add(struct class_tally *tally, const float *p, uint32_t gold);     /* p [C] */
+void class_tally_scores(const struct class_tally *tally, struct class_scores *out); /* at least one row */
+void class_tally_done(struct class_tally *tally);
+
 struct binary_scores {
     size_t n, n_positive;
     double accuracy, accuracy_low, accuracy_high; /* at 0.5 */

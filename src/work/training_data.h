@@ -7,6 +7,7 @@
 #ifndef WORK_TRAINING_DATA_H
 #define WORK_TRAINING_DATA_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -22,11 +23,12 @@ struct training_data {
     struct training_set set;
     struct amx_data data; /* what amx_fit wants; points into set and hash */
     char hash[TRAINING_HASH_BYTES];
+    bool built; /* by training_data_build: its arrays are this room's, not the store's */
 };
 
-/* Reads a project in one short read transaction on the caller's connection. AMX_TOO_LARGE over max_bytes (0 = no limit),
- * with the number. An empty project is no failure: see training_data_check. *out is in place: do not move it (data points
- * into it). */
+/* Reads a project in one short read transaction on the caller's connection. AMX_TOO_LARGE over max_bytes (0 = no
+ * limit), with the number. An empty project is no failure: see training_data_check. *out is in place: do not move it
+ * (data points into it). */
 AMX_CHECK enum amx_status training_data_read(struct db *db, int64_t project_id, size_t max_bytes,
                                              struct training_data *out, struct amx_error *err);
 
@@ -57,6 +59,8 @@ struct training_rows {
 AMX_CHECK enum amx_status training_data_build(const struct training_rows *rows, struct training_data *out,
                                               struct amx_error *err);
 void training_data_done(struct training_data *data);
+/* Fills in hash and data from set: the last step of both ways to make one. */
+void training_data_view(struct training_data *data);
 
 /* AMX_NOTHING, naming what is missing, when amx_fit would have nothing to train on. */
 AMX_CHECK enum amx_status training_data_check(const struct training_data *data, struct amx_error *err);
