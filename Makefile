@@ -66,7 +66,6 @@ KFLAGS_avx512 := -march=x86-64-v4 -mprefer-vector-width=512
 $(KERNEL_OBJS): EXTRA = -DAMX_KERNEL=$* -O3 $(KFLAGS_$*)
 $(O)/learn/kernels_%.o: src/learn/kernels.c $(O)/flags
 	$(COMPILE)
-
 # Migrations, the API document and the dashboard become part of the program (table: src/util/embed.h).
 $(O)/gen/embed.c: $(EMBEDDED) src/util/embed.sh
 	@mkdir -p $(@D)
@@ -147,4 +146,5 @@ help: ## this list
 .PHONY: all build-all deps demo test check test-unit test-http test-kill test-asan test-tsan test-valgrind test-install \
   bench lint format install dist clean help FORCE
 .DELETE_ON_ERROR:
+$(O)/%.d: ;
 -include $(shell find $(O) -name '*.d' 2>/dev/null)

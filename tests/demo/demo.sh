@@ -156,9 +156,10 @@ cat <<HERE
    curl -s $url/v1/projects/$project | jq
    curl -s $url/v1/projects/$project/reliability/expert-1 | jq
    curl -s $url/v1/projects/$project/consensus/$first | jq
-   curl -s -H 'Content-Type: application/json' -d '{"instances":[{"id":"$first"}],"annotators":["expert-1","careless"],"return":["p_class","p_perf"]}' \\
-     $url/v1/projects/$project/predict | jq
-   curl -s -H 'Content-Type: application/json' -d '{"instance":"$first","annotator":"me","class":"3"}' $url/v1/projects/$project/labels | jq
+   curl -s -H 'Content-Type: application/json' $url/v1/projects/$project/predict \\
+     -d '{"instances":[{"id":"$first"}],"annotators":["expert-1","careless"],"return":["p_class","p_perf"]}' | jq
+   curl -s -H 'Content-Type: application/json' $url/v1/projects/$project/labels \\
+     -d '{"instance":"$first","annotator":"me","class":"3"}' | jq
    curl -s -X POST $url/v1/projects/$project/training-runs | jq
    status page: $url/      API document: $url/openapi.yaml
 HERE
