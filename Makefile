@@ -83,6 +83,7 @@ $(BIN)/annotmixd: $(CMD_OBJS) $(ROOM_OBJS) $(AMX_OBJS)
 # ---- unit tests: tests/unit/ROOM/test_*.c -> one program per room --------------------------------------------------
 UNIT_ROOMS := $(notdir $(patsubst %/,%,$(sort $(dir $(wildcard tests/unit/*/test_*.c)))))
 UNIT_BINS   = $(UNIT_ROOMS:%=$(O)/unit/%)
+unit_objs   = $(patsubst tests/%.c,$(O)/tests/%.o,$(wildcard tests/unit/$(1)/*.c))
 UNIT_NEEDS_learn = $(AMX_OBJS)
 UNIT_NEEDS_crowd = $(AMX_OBJS)
 UNIT_NEEDS_util  = $(UTIL_OBJS)
@@ -92,8 +93,7 @@ $(O)/tests/%.o: EXTRA = -Itests/unit
 $(O)/tests/%.o: tests/%.c $(O)/flags
 	$(COMPILE)
 .SECONDEXPANSION:
-$(UNIT_BINS): $(O)/unit/%: $$(patsubst tests/%.c,$(O)/tests/%.o,$$(wildcard tests/unit/$$*/*.c)) \
-  $(O)/tests/unit/test.o $$(or $$(UNIT_NEEDS_$$*),$$(ROOM_OBJS) $$(AMX_OBJS))
+$(UNIT_BINS): $(O)/unit/%: $(O)/tests/unit/test.o $$(call unit_objs,$$*) $$(or $$(UNIT_NEEDS_$$*),$$(ROOM_OBJS) $$(AMX_OBJS))
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
 build-all: all $(UNIT_BINS)
