@@ -13,15 +13,14 @@
 /* {"test": {...}, "annotator_model": {...}}; {} without gold. Caller decrefs. AMX_NO_MEMORY, AMX_NOT_FINITE. */
 AMX_CHECK enum amx_status evaluate_metrics(const struct amx_model *model, const struct training_data *data,
                                            json_t **out, struct amx_error *err);
-/* Numbers behind it, for `fit --repeat`: of the split that matters (test, else valid, else train); false: no gold. */
+/* The numbers of one split. */
 struct evaluation {
-    bool has_classes;  /* there is gold: */
-    const char *split; /* static */
+    const char *split; /* "test"; static */
+    bool has_classes;  /* there are instances with gold: */
     struct class_scores classes;
     double majority_accuracy; /* of the labels of the same instances; NaN: they have none */
     size_t majority_n;        /* instances with gold and labels */
-    bool has_annotators;
-    const char *annotator_split;
+    bool has_annotators;      /* there are labels on them: */
     struct binary_scores annotators;
 };
 AMX_CHECK enum amx_status evaluate_split(const struct amx_model *model, const struct training_data *data,

@@ -1,0 +1,28 @@
+/* fit_report.h - what `fit` prints: a table for people, one JSON line for programs. */
+#ifndef FIT_REPORT_H
+#define FIT_REPORT_H
+
+#include <stdio.h>
+
+#include "crowd/reliability.h"
+#include "data_dir.h"
+#include "work/evaluate.h"
+#include "work/run_request.h"
+
+/* One fit. */
+struct fit_result {
+    double seconds, labels_per_second;
+    struct evaluation splits[3]; /* by enum split */
+    struct reliability reliability;
+};
+
+AMX_CHECK enum amx_status fit_report_table(FILE *out, const struct run_request *request,
+                                           const struct training_data *data, const struct data_dir *dir,
+                                           const struct fit_result *results, size_t n, struct amx_error *err);
+/* {"method","repeat","test":{"accuracy":{"mean","std","values"},...}|null,"annotator_model":...,"labels_per_second","seconds"}
+ * and a newline. labels_per_second: median over fits; seconds: of all fits together. */
+AMX_CHECK enum amx_status fit_report_json(FILE *out, const struct run_request *request,
+                                          const struct training_data *data, const struct fit_result *results, size_t n,
+                                          struct amx_error *err);
+
+#endif
