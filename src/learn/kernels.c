@@ -320,20 +320,21 @@ static void embed(float *v, size_t Ep, size_t n, const float *ex, const uint32_t
     }
 }
 
-static void mask_backward(float *dv, size_t Ep, size_t n, const uint32_t *words, float *sums)
+static void mask_backward(float *dv, size_t Ep, size_t n, const uint32_t *words, float *restrict sums)
 {
-    const size_t width = 2 * Ep, runs = width / RNG_LANES;
+    const size_t width = 2 * Ep;
+    size_t run = 0;
 
-    for (size_t j = 0; j < width; j += RNG_LANES) {
-        float s[RNG_LANES] = {0};
-        for (size_t t = 0; t < n; t++) {
+    memset(sums, 0, width * sizeof(float));
+    for (size_t t = 0; t < n; t++) {
+        float *row = dv + t * width;
+        for (size_t j = 0; j < width; j += RNG_LANES, run++) {
             float x[RNG_LANES];
-            memcpy(x, dv + t * width + j, sizeof x);
-            keep_run(x, words, t * runs + j / RNG_LANES);
-            memcpy(dv + t * width + j, x, sizeof x);
-            LANES s[lane] += x[lane];
+            memcpy(x, row + j, sizeof x);
+            keep_run(x, words, run);
+            memcpy(row + j, x, sizeof x);
+            LANES sums[j + (size_t)lane] += x[lane];
         }
-        memcpy(sums + j, s, sizeof s);
     }
 }
 

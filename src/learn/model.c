@@ -131,7 +131,9 @@ enum amx_status model_prepare(struct amx_model *model, struct amx_error *err)
         const float *compact = model_member(model, m);
         for (size_t i = 0; i < length; i++) {
             if (!isfinite(compact[i]))
-                return amx_fail(err, AMX_NOT_FINITE, "", "A parameter of the model is not a finite number.");
+                return amx_fail(err, AMX_NOT_FINITE, "",
+                                "A parameter became infinite or not a number; a smaller learning rate or standardised "
+                                "features would help.");
         }
         model->class_predictor[m] = class_predictor_new(model, compact);
         model->predictor[m] = model->method->predictor_new(model, compact);
