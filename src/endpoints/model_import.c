@@ -185,6 +185,9 @@ static enum amx_status compose_imported(struct write *w)
     struct import *m = (struct import *)w;
     (void)snprintf(w->reply.location, sizeof w->reply.location, "/v1/projects/%s/models/%lld", w->project->name,
                    (long long)m->number);
+    if (!resource_etag(w->project->uid, m->json, w->reply.etag)) {
+        return AMX_NO_MEMORY;
+    }
     return write_compose_json(w, 201, json_incref(m->json));
 }
 

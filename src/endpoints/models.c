@@ -354,7 +354,7 @@ static void delete_model(struct http_request *rq)
     }
 }
 
-static const char *const takes_model[] = {MODEL_MEDIA_TYPE, "application/octet-stream", NULL};
+static const char *const takes_model[] = {MODEL_MEDIA_TYPE, NULL};
 const struct http_route models_routes[] = {
     {.method = "GET", .pattern = "/v1/projects/{p}/models", .scope = SCOPE_READ | SCOPE_TRAIN, .finish = list_models},
     {.method = "POST",

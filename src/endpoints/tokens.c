@@ -5,6 +5,7 @@
  * answered: a revoked token is refused from then on. POST takes no Idempotency-Key into account when the answer holds a
  * secret: it is refused, because a stored answer would keep the token readable.
  */
+#include <stdio.h>
 #include <string.h>
 
 #include "endpoints/auth.h"
@@ -145,6 +146,7 @@ static enum amx_status compose_token(struct write *w)
 {
     struct token_write *t = (struct token_write *)w;
     json_t *json = token_json(&t->row, t->id);
+    (void)snprintf(w->reply.location, sizeof w->reply.location, "/v1/tokens/%lld", (long long)t->id);
     if (json != NULL && !json_put(json, "token", json_string(t->text))) {
         json_decref(json);
         json = NULL;
