@@ -286,8 +286,12 @@ static void server_free(struct http_server *server)
     if (server->no_memory != NULL)
         MHD_destroy_response(server->no_memory);
     router_free(server->router);
-    for (size_t i = 0; i < HTTP_STRIPES; i++)
+    for (size_t i = 0; i < HTTP_STRIPES; i++) {
+        /* A writer that has just resumed the last request may still be about to unlock. */
+        pthread_mutex_lock(&server->stripes[i]);
+        pthread_mutex_unlock(&server->stripes[i]);
         pthread_mutex_destroy(&server->stripes[i]);
+    }
     pthread_mutex_destroy(&server->connections_mu);
     pthread_mutex_destroy(&server->timers_mu);
     free(server);
