@@ -332,7 +332,7 @@ enum amx_status amx_fit(const struct amx_data *data, const struct amx_fit_option
         goto done;
     }
     for (size_t m = 0; m < members; m++)
-        fit.loss[m] = NAN;
+        fit.loss[m] = (double)NAN;
 
     run_threads(&fit);
     if ((status = fit_status(&fit, err)) != AMX_OK || (status = fill_model(&fit, data, err)) != AMX_OK ||

@@ -2,14 +2,11 @@
  *
  * The Makefile compiles kernels.c once per level. The table is chosen once, at the first call into the library, by
  * asking the CPU; ANNOTMIX_KERNEL in the environment forces a level that this CPU can run (others are ignored).
- * This choice, and telling OpenBLAS to use one thread, are the library's only state of the process: both are written
- * once under pthread_once and only read afterwards. target_clones would do the same with less text, but its
+ * The choice is written once under pthread_once and only read afterwards. target_clones would do the same with less text, but its
  * resolver runs before sanitizers are set up and crashes. */
 #include "kernels.h"
 
-#include <cblas.h>
 #include <pthread.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -22,7 +19,6 @@ extern const struct amx_kernels amx_kernels_sse2, amx_kernels_avx2, amx_kernels_
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static const struct amx_kernels *chosen; /* written once */
-static char blas_name[48];               /* written once */
 
 const struct amx_kernels *kernels_named(const char *name)
 {
@@ -44,26 +40,11 @@ static void choose(void)
 {
     static const char *const levels[] = {"avx512", "avx2", "sse2", "plain"};
     const char *forced = getenv("ANNOTMIX_KERNEL");
-    const char *config = openblas_get_config();
-    size_t length = 0;
 
     if (forced != NULL)
         chosen = kernels_named(forced);
     for (size_t i = 0; chosen == NULL; i++)
         chosen = kernels_named(levels[i]);
-
-    /* The configuration reads "OpenBLAS 0.3.21 NO_LAPACKE ...": keep two words. */
-    while (config[length] != '\0' && config[length] != ' ')
-        length++;
-    if (config[length] == ' ') {
-        length++;
-        while (config[length] != '\0' && config[length] != ' ')
-            length++;
-    }
-    if (length >= sizeof blas_name)
-        length = sizeof blas_name - 1;
-    memcpy(blas_name, config, length);
-    openblas_set_num_threads(1);
 }
 
 const struct amx_kernels *kernels_get(void)
@@ -75,10 +56,4 @@ const struct amx_kernels *kernels_get(void)
 const char *amx_kernel_name(void)
 {
     return kernels_get()->name;
-}
-
-const char *amx_blas_name(void)
-{
-    (void)kernels_get();
-    return blas_name;
 }

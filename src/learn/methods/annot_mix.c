@@ -185,7 +185,6 @@ static void *predictor_new(const struct amx_model *model, const float *compact)
     float *product = calloc(E * H, sizeof(float)), *scale = calloc(E, sizeof(float));
     bool done = false;
 
-    (void)kernels_get(); /* sets OpenBLAS to one thread */
     if (predictor == NULL || factor == NULL || product == NULL || scale == NULL)
         goto done;
     predictor->dims = dims;

@@ -1,0 +1,75 @@
+/* test_blas.c - products from several threads at once, which a sequential OpenBLAS gets wrong unless they take turns. */
+#include "test.h"
+
+#include <pthread.h>
+#include <string.h>
+
+#include "learn/blas.h"
+
+enum { N = 40, ROUNDS = 20000, THREADS = 3 };
+
+struct job {
+    int number, wrong;
+};
+
+static void *multiply(void *argument)
+{
+    struct job *job = argument;
+    float a[N * N], b[N * N], c[N * N], expected[N * N];
+
+    /* Small integers: every order of summation is exact. */
+    for (int i = 0; i < N * N; i++) {
+        a[i] = (float)((i * 7 + job->number * 13) % 11 - 5);
+        b[i] = (float)((i * 3 + job->number) % 7 - 3);
+    }
+    for (int i = 0; i < N; i++) {
+        for (int j = 0; j < N; j++) {
+            float sum = 0.0f;
+            for (int k = 0; k < N; k++)
+                sum += a[i * N + k] * b[k * N + j];
+            expected[i * N + j] = sum;
+        }
+    }
+    for (int round = 0; round < ROUNDS; round++) {
+        gemm_nn(N, N, N, a, N, b, N, 0.0f, c, N);
+        job->wrong += memcmp(c, expected, sizeof c) != 0;
+    }
+    return NULL;
+}
+
+TEST(learn_blas_threads)
+{
+    pthread_t threads[THREADS];
+    struct job jobs[THREADS];
+
+    for (int i = 0; i < THREADS; i++) {
+        jobs[i] = (struct job){.number = i};
+        CHECK_INT(pthread_create(&threads[i], NULL, multiply, &jobs[i]), 0);
+    }
+    for (int i = 0; i < THREADS; i++) {
+        CHECK_INT(pthread_join(threads[i], NULL), 0);
+        CHECK_INT(jobs[i].wrong, 0);
+    }
+}
+
+TEST(learn_blas_transposes)
+{
+    const float a[6] = {1, 2, 3, 4, 5, 6}, b[6] = {1, 0, 2, 0, 1, 1}; /* [2][3], [2][3] */
+    const float nt[4] = {7, 5, 16, 11};
+    const float bt[6] = {1, 0, 0, 1, 2, 1}, at[6] = {1, 4, 2, 5, 3, 6}; /* b and a transposed: [3][2] */
+    float c[9];
+
+    gemm_nt(2, 2, 3, a, 3, b, 3, 0.0f, c, 2);
+    CHECK(memcmp(c, nt, sizeof nt) == 0);
+    gemm_nn(2, 2, 3, a, 3, bt, 2, 0.0f, c, 2);
+    CHECK(memcmp(c, nt, sizeof nt) == 0);
+    gemm_tt(2, 2, 3, at, 2, b, 3, 0.0f, c, 2);
+    CHECK(memcmp(c, nt, sizeof nt) == 0);
+    gemm_tn(3, 3, 2, a, 3, b, 3, 0.0f, c, 3);
+    for (int i = 0; i < 3; i++) {
+        for (int j = 0; j < 3; j++)
+            CHECK(c[i * 3 + j] == a[i] * b[j] + a[3 + i] * b[3 + j]);
+    }
+    gemm_tn(3, 3, 2, a, 3, b, 3, 1.0f, c, 3);
+    CHECK(c[8] == 2.0f * (a[2] * b[2] + a[5] * b[5]));
+}
