@@ -27,6 +27,7 @@ json_t *answers_strings(const char *const *texts, size_t n)
 json_t *answers_head(const struct project_info *project, const struct model_snapshot *snapshot, int64_t label_seq)
 {
     json_t *head = json_object(), *as_of = json_object();
+    bool stored = snapshot != NULL && label_seq < 0;
     if (head == NULL || as_of == NULL) {
         json_decref(head);
         json_decref(as_of);
@@ -34,8 +35,8 @@ json_t *answers_head(const struct project_info *project, const struct model_snap
     }
     json_t *classes = snapshot != NULL ? answers_strings(snapshot->info.class_names, snapshot->info.n_classes)
                                        : answers_strings(project->classes, project->n_classes);
-    bool ok = json_put(as_of, "label_seq", json_integer(snapshot != NULL ? snapshot->label_seq : label_seq));
-    ok = json_put(as_of, "computed_at", json_time(snapshot != NULL ? snapshot->computed_at_ms : clock_wall_ms())) && ok;
+    bool ok = json_put(as_of, "label_seq", json_integer(stored ? snapshot->label_seq : label_seq));
+    ok = json_put(as_of, "computed_at", json_time(stored ? snapshot->computed_at_ms : clock_wall_ms())) && ok;
     ok = json_put(head, "model", snapshot != NULL ? json_integer(snapshot->number) : json_null()) && ok;
     ok = json_put(head, "classes", classes) && ok;
     ok = json_put(head, "as_of", as_of) && ok;

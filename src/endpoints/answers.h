@@ -22,8 +22,9 @@ bool answers_snapshot(struct http_request *rq, const struct project_info *projec
 
 #define ANSWERS_ORIENTATION "rows = true class, columns = given label"
 
-/* {"model": n|null, "classes": [...], "as_of": {"label_seq": n, "computed_at": t}}; of the model, or without one
- * (snapshot NULL) of the project at this label_seq, now. NULL when memory is out. */
+/* {"model": n|null, "classes": [...], "as_of": {"label_seq": n, "computed_at": t}}. label_seq < 0: as of the model
+ * (what was stored when it was made); else computed now, as of that number. snapshot NULL: of the project, without a
+ * model. NULL when memory is out. */
 json_t *answers_head(const struct project_info *project, const struct model_snapshot *snapshot, int64_t label_seq);
 /* The same members as text, without braces: "model":7,"classes":[..],"as_of":{..} */
 void answers_head_write(struct buf *out, const struct model_snapshot *snapshot);
