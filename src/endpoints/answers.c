@@ -161,31 +161,7 @@ void answers_prediction_write(struct buf *out, const struct model_snapshot *snap
     (void)buf_char(out, '}');
 }
 
-json_t *answers_doubles(const double *values, size_t n)
-{
-    json_t *list = json_array();
-    for (size_t i = 0; list != NULL && i < n; i++) {
-        if (json_array_append_new(list, jsonx_real_or_null(values[i])) != 0) {
-            json_decref(list);
-            return NULL;
-        }
-    }
-    return list;
-}
-
-json_t *answers_matrix(const double *values, size_t n_classes)
-{
-    json_t *rows = json_array();
-    for (size_t k = 0; rows != NULL && k < n_classes; k++) {
-        if (json_array_append_new(rows, answers_doubles(values + k * n_classes, n_classes)) != 0) {
-            json_decref(rows);
-            return NULL;
-        }
-    }
-    return rows;
-}
-
-static json_t *float_row(const float *values, size_t n)
+json_t *answers_float_row(const float *values, size_t n)
 {
     json_t *list = json_array();
     for (size_t i = 0; list != NULL && i < n; i++) {
@@ -199,12 +175,9 @@ static json_t *float_row(const float *values, size_t n)
 
 json_t *answers_float_matrix(const float *values, size_t n_classes)
 {
-    if (n_classes == 0) {
-        return json_array();
-    }
     json_t *rows = json_array();
     for (size_t k = 0; rows != NULL && k < n_classes; k++) {
-        if (json_array_append_new(rows, float_row(values + k * n_classes, n_classes)) != 0) {
+        if (json_array_append_new(rows, answers_float_row(values + k * n_classes, n_classes)) != 0) {
             json_decref(rows);
             return NULL;
         }

@@ -50,9 +50,8 @@ size_t answers_best(const float *p, size_t n);
 
 /* [x, ...] with 9 significant digits; NaN and infinities as null. */
 void answers_floats_write(struct buf *out, const float *values, size_t n);
-json_t *answers_doubles(const double *values, size_t n);
-/* [[..]..] of a C x C matrix. */
-json_t *answers_matrix(const double *values, size_t n_classes);
+/* The same as a tree, and [[..]..] of a C x C matrix. */
+json_t *answers_float_row(const float *values, size_t n);
 json_t *answers_float_matrix(const float *values, size_t n_classes);
 json_t *answers_strings(const char *const *texts, size_t n);
 

@@ -420,8 +420,8 @@ static void list_consensus(struct http_request *rq)
     static const char *const filters[] = {"resolved", "disputed", "min_confidence", "method", "id", NULL};
     static const unsigned offered = 1u << HTTP_FORMAT_JSON | 1u << HTTP_FORMAT_CSV | 1u << HTTP_FORMAT_NDJSON;
     struct work *w = work_new(rq);
-    if (w == NULL || !page_parse(rq, filters, &w->page) || !ids_count(rq, &w->n_ids) || !read_method(rq, &w->method) ||
-        !read_filters(rq, w)) {
+    if (w == NULL || !page_parse(rq, filters, &w->page) || !instance_batch_ids(rq, &w->n_ids) ||
+        !read_method(rq, &w->method) || !read_filters(rq, w)) {
         return;
     }
     w->format = http_negotiate(rq, w->n_ids > 0 ? 1u << HTTP_FORMAT_JSON : offered);

@@ -129,14 +129,14 @@ size_t instance_batch_size(size_t n_features, size_t answer_bytes)
     return n < 1 ? 1 : n > SIZE_MAX_ROWS ? SIZE_MAX_ROWS : n;
 }
 
-bool ids_count(struct http_request *rq, size_t *n)
+bool instance_batch_ids(struct http_request *rq, size_t *n)
 {
     size_t count = 0;
-    while (count <= IDS_MAX && http_query_nth(rq, "id", (unsigned)count) != NULL) {
+    while (count <= BATCH_IDS_MAX && http_query_nth(rq, "id", (unsigned)count) != NULL) {
         count++;
     }
-    if (count > IDS_MAX) {
-        problem_reply_as(rq, PROBLEM_INVALID_QUERY, "id may be given up to %d times.", (int)IDS_MAX);
+    if (count > BATCH_IDS_MAX) {
+        problem_reply_as(rq, PROBLEM_INVALID_QUERY, "id may be given up to %d times.", (int)BATCH_IDS_MAX);
         return false;
     }
     if (count > 0 && (http_query(rq, "cursor") != NULL || http_query(rq, "limit") != NULL)) {

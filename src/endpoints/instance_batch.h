@@ -13,7 +13,7 @@
 #include "store/instances.h"
 #include "util/buf.h"
 
-enum { IDS_MAX = 1000 };
+enum { BATCH_IDS_MAX = 1000 };
 
 struct batch_instance {
     int64_t id;
@@ -45,8 +45,8 @@ AMX_CHECK enum amx_status instance_batch_find(struct db *db, int64_t project_id,
 /* How many instances to read at once, so that features and (answer_bytes each) text stay within about a megabyte. */
 size_t instance_batch_size(size_t n_features, size_t answer_bytes);
 
-/* ?id=: how many there are (0 = the parameter is absent). Over IDS_MAX, or with cursor or limit besides: replies 400,
- * false. */
-bool ids_count(struct http_request *rq, size_t *n);
+/* ?id=: how many there are (0 = the parameter is absent). Over BATCH_IDS_MAX, or with cursor or limit besides: replies
+ * 400, false. */
+bool instance_batch_ids(struct http_request *rq, size_t *n);
 
 #endif

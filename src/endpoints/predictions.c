@@ -287,7 +287,7 @@ static void get_predictions(struct http_request *rq)
     enum split split = SPLIT_KEEP;
     size_t n_ids;
     char model[32];
-    if (!page_parse(rq, filters, &page) || !ids_count(rq, &n_ids) || !read_split(rq, &split)) {
+    if (!page_parse(rq, filters, &page) || !instance_batch_ids(rq, &n_ids) || !read_split(rq, &split)) {
         return;
     }
     enum http_format format = http_negotiate(rq, n_ids > 0 ? 1u << HTTP_FORMAT_JSON : offered);
