@@ -37,8 +37,10 @@ struct trainers_config {
  * threads. */
 AMX_CHECK enum amx_status trainers_start(const struct trainers_config *config, struct trainers **out,
                                          struct amx_error *err);
-/* Stops at the next batch; running runs go back to queued without having used up an attempt. Needs the writer alive. */
+/* Stops at the next batch; running runs go back to queued without having used up an attempt. Needs the writer alive.
+ * All other functions may still be called until trainers_free. NULL allowed in both. */
 void trainers_stop(struct trainers *trainers);
+void trainers_free(struct trainers *trainers);
 
 /* There may be something to do: call after the COMMIT that queued a run. Any thread. */
 void trainers_poke(struct trainers *trainers);

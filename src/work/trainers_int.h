@@ -1,0 +1,68 @@
+/* trainers_int.h - what the trainers' files share: threads and queue (trainers.c), one run (run_work.c), the writing
+ * of a model (run_model.c), the rule that queues runs by itself (auto_train.c). */
+#ifndef WORK_TRAINERS_INT_H
+#define WORK_TRAINERS_INT_H
+
+#include <pthread.h>
+
+#include "store/runs.h"
+#include "work/run_request.h"
+#include "work/trainers.h"
+#include "work/training_data.h"
+#include "work/writer.h"
+
+/* A run in work. Lives on the stack of its trainer thread. */
+struct run_work {
+    struct trainers *trainers;
+    struct run_row row; /* as it was claimed */
+    struct run_request request;
+    volatile int cancel;          /* atomic: stop at the next batch */
+    struct run_progress progress; /* guarded by trainers->mu; loss_curve has room for progress.epochs */
+    size_t reserved_bytes;        /* guarded by trainers->mu: part of trainers->reserved_bytes */
+    int64_t lease_renewed_ms;     /* monotonic */
+    int64_t begun_ms;             /* monotonic */
+    struct run_work *next;        /* guarded by trainers->mu: runs in work */
+};
+
+struct auto_train;
+
+struct trainers {
+    struct trainers_config config; /* written once before start */
+    char name[64];                 /* claimed_by; written once before start */
+    pthread_t *threads;
+    unsigned n_threads; /* started */
+    struct auto_train *auto_train;
+    pthread_mutex_t mu;
+    pthread_cond_t changed;   /* with mu: stopping, generation or reserved_bytes */
+    bool stopping;            /* guarded by mu; read atomically elsewhere */
+    uint64_t generation;      /* guarded by mu: grows when there may be something to claim */
+    struct run_work *working; /* guarded by mu */
+    size_t reserved_bytes;    /* guarded by mu: memory of the runs in work */
+};
+
+/* ---- trainers.c ---- */
+bool trainers_stopping(struct trainers *t);
+void trainers_wake(struct trainers *t, int64_t run_id); /* requests that wait for the run */
+/* A write job with its context; tried again while the writer's queue is full. The outcome is job->status. */
+enum amx_status trainers_write(struct trainers *t, struct write_job *job, struct amx_error *err);
+
+/* ---- run_work.c ---- */
+/* Does the run and writes how it ended. */
+void run_work_do(struct run_work *work);
+
+/* ---- run_model.c ---- */
+/* The last steps of a good run: metrics, reliability, bytes, one transaction that makes it count. Takes the model.
+ * AMX_CANCELLED: somebody asked before it counted. */
+AMX_CHECK enum amx_status run_model_write(struct run_work *work, const struct training_data *data,
+                                          struct amx_model *model, const struct amx_fit_report *report,
+                                          struct amx_error *err);
+char *run_curve_text(const double *curve, size_t n); /* JSON array; NULL when memory is out; free() it */
+
+/* ---- auto_train.c ---- */
+AMX_CHECK enum amx_status auto_train_new(struct trainers *t, struct auto_train **out, struct amx_error *err);
+void auto_train_free(struct auto_train *rule);
+void auto_train_written(struct auto_train *rule, int64_t project_id, size_t n);
+void auto_train_read(struct auto_train *rule, int64_t project_id); /* a run took the labels in: count from here */
+void auto_train_forget(struct auto_train *rule, int64_t project_id);
+
+#endif
