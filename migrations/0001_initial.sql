@@ -14,7 +14,7 @@ CREATE TABLE meta (
 
 -- Projects with their counters, which every write job moves once.
 CREATE TABLE projects (
-    id INTEGER PRIMARY KEY,
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
     uid TEXT NOT NULL CHECK (length(uid) = 32),
     name TEXT NOT NULL CHECK (length(name) BETWEEN 1 AND 64),
     title TEXT NOT NULL,
@@ -60,7 +60,7 @@ CREATE TABLE instances (
     name TEXT NOT NULL,
     id INTEGER NOT NULL,
     split INTEGER NOT NULL CHECK (split BETWEEN 0 AND 2),
-    has_features INTEGER NOT NULL CHECK (has_features IN (0, 1)),
+    awaiting INTEGER NOT NULL CHECK (awaiting IN (0, 1)),
     labelled INTEGER NOT NULL CHECK (labelled IN (0, 1)),
     gold INTEGER CHECK (gold BETWEEN 0 AND 999),
     gold_seq INTEGER,
@@ -76,8 +76,8 @@ CREATE INDEX instances_held ON instances (project_id, split, id) WHERE split <> 
 CREATE INDEX instances_unlabelled ON instances (project_id, id) WHERE labelled = 0;
 -- Pages of gold labels and of ?has_gold=true.
 CREATE INDEX instances_gold ON instances (project_id, id) WHERE gold IS NOT NULL;
--- Pages of ?awaiting_features=true (projects without features have no row of interest here, and one entry per instance).
-CREATE INDEX instances_awaiting ON instances (project_id, id) WHERE has_features = 0;
+-- Pages of ?awaiting_features=true. In a project without features nothing ever waits.
+CREATE INDEX instances_awaiting ON instances (project_id, id) WHERE awaiting = 1;
 
 -- Feature vectors, float32 little-endian, apart from instances so that lists and counts never read them.
 CREATE TABLE features (
@@ -95,22 +95,22 @@ CREATE TABLE instance_metadata (
     PRIMARY KEY (project_id, instance_id)
 ) STRICT, WITHOUT ROWID;
 
--- Names of deleted instances and annotators that tombstones refer to. kind: 0 instance, 1 annotator.
-CREATE TABLE departed (
+-- Names of deleted instances that tombstones refer to.
+CREATE TABLE departed_instances (
     project_id INTEGER NOT NULL,
-    kind INTEGER NOT NULL CHECK (kind IN (0, 1)),
     id INTEGER NOT NULL,
     name TEXT NOT NULL,
-    PRIMARY KEY (project_id, kind, id)
+    PRIMARY KEY (project_id, id)
 ) STRICT, WITHOUT ROWID;
 
--- Annotators with their counters. gone = 1: deleted, its labels do not count any more and are being erased.
+-- Annotators with their counters. gone = 1: deleted, its labels do not count any more and are being erased; 2: they are
+-- erased, and the row only keeps the name that tombstones refer to.
 CREATE TABLE annotators (
     project_id INTEGER NOT NULL,
     id INTEGER NOT NULL,
     name TEXT NOT NULL,
     created_at INTEGER NOT NULL,
-    gone INTEGER NOT NULL DEFAULT 0 CHECK (gone IN (0, 1)),
+    gone INTEGER NOT NULL DEFAULT 0 CHECK (gone BETWEEN 0 AND 2),
     n_labels INTEGER NOT NULL DEFAULT 0 CHECK (n_labels >= 0),
     n_skipped INTEGER NOT NULL DEFAULT 0 CHECK (n_skipped >= 0),
     gold_right INTEGER NOT NULL DEFAULT 0 CHECK (gold_right >= 0),
@@ -150,7 +150,7 @@ CREATE INDEX labels_past_ref ON labels (project_id, ref, seq) WHERE ref IS NOT N
 
 -- Training runs. state: 0 queued, 1 running, 2 succeeded, 3 failed, 4 cancelled.
 CREATE TABLE runs (
-    id INTEGER PRIMARY KEY,
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
     project_id INTEGER NOT NULL REFERENCES projects (id),
     number INTEGER NOT NULL CHECK (number >= 1),
     state INTEGER NOT NULL CHECK (state BETWEEN 0 AND 4),
@@ -190,11 +190,11 @@ CREATE TABLE run_totals (
 ) STRICT;
 INSERT INTO run_totals (state, n) VALUES (2, 0), (3, 0), (4, 0);
 
--- Models. ready = 0: being written, seen by nobody.
+-- Models. ready: 0 being written, 1 to be used, 2 deleted and being erased; only 1 is seen by anybody.
 CREATE TABLE models (
     project_id INTEGER NOT NULL REFERENCES projects (id),
     number INTEGER NOT NULL CHECK (number >= 1),
-    ready INTEGER NOT NULL DEFAULT 0 CHECK (ready IN (0, 1)),
+    ready INTEGER NOT NULL DEFAULT 0 CHECK (ready BETWEEN 0 AND 2),
     pinned INTEGER NOT NULL DEFAULT 0 CHECK (pinned IN (0, 1)),
     run_number INTEGER,
     method TEXT NOT NULL,
@@ -217,8 +217,8 @@ CREATE TABLE models (
     population_reliability REAL,
     PRIMARY KEY (project_id, number)
 ) STRICT, WITHOUT ROWID;
--- What models_recover has to do.
-CREATE INDEX models_writing ON models (project_id, number) WHERE ready = 0;
+-- What models_recover and models_purge_step have to do.
+CREATE INDEX models_unready ON models (ready, project_id, number) WHERE ready <> 1;
 
 -- The bytes of the model file in pieces.
 CREATE TABLE model_chunks (
@@ -244,7 +244,7 @@ CREATE TABLE model_annotators (
 
 -- Access tokens: hash and a few characters for people, never the token.
 CREATE TABLE tokens (
-    id INTEGER PRIMARY KEY,
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
     name TEXT NOT NULL,
     prefix TEXT NOT NULL,
     sha256 BLOB NOT NULL UNIQUE CHECK (length(sha256) = 32),

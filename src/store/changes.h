@@ -24,10 +24,11 @@ struct changes {
     int64_t label_seq;      /* last number taken */
     int64_t next_instance, next_annotator;
     size_t feature_dim, n_classes;
-    int64_t n_gold;         /* as it stands now */
+    int64_t n_annotators;   /* at the start */
+    int64_t began_seq;      /* label_seq at the start */
+    int64_t active_model;   /* number; 0 = none */
     /* Deltas since begin. */
     int64_t d_instances, d_annotators, d_labels, d_skipped, d_gold, d_awaiting;
-    uint64_t serial;        /* which job: entries of the name cache know by it whether they were touched */
 };
 
 /* AMX_NOT_FOUND when there is no such project (any more). */

@@ -91,8 +91,16 @@ bool db_must_stop(const struct db *db);
 /* PASSIVE: copies what it can without waiting for readers. truncate: waits a little and cuts the WAL to zero. Writer only. */
 AMX_CHECK enum amx_status db_checkpoint(struct db *db, bool truncate, struct amx_error *err);
 int64_t db_wal_bytes(const struct db *db); /* size of FILE-wal; 0 when there is none */
-/* Names -> ids and the like, kept between jobs; cleared when something is undone. Owned by changes.c. */
-struct name_cache;
-struct name_cache **db_name_cache(struct db *db);
+/* Frames in the WAL after the last COMMIT of this connection, in bytes: when to checkpoint. (The file may be longer.) */
+int64_t db_wal_used(const struct db *db);
+
+/* Something kept beside the connection between jobs (the name cache of changes.c); freed with it. Whoever keeps copies of
+ * rows there must drop them when db_undone() has changed: something that was written has been undone. */
+struct db_attachment {
+    void *data;
+    void (*free)(void *data);
+};
+struct db_attachment *db_attachment(struct db *db);
+uint64_t db_undone(const struct db *db);
 
 #endif

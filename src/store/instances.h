@@ -35,7 +35,8 @@ struct instance_row {
     enum split split;
     int gold_class;            /* -1 = none (callers without the gold scope must not show it) */
     int64_t gold_ms;           /* when it was set; 0 = none */
-    bool has_features;
+    bool has_features;         /* false in a project without features */
+    bool awaiting_features;    /* the project has features, this instance not yet */
     bool labelled;             /* has a current label (skipped ones count) */
     int64_t created_ms;
     const float *features;     /* [feature_dim] aligned; NULL when not asked for or not there */

@@ -62,13 +62,16 @@ AMX_CHECK enum amx_status models_finish(struct db *db, int64_t project_id, int64
                                         struct amx_error *err);
 /* Gives up a model in state writing. Harmless when there is none. */
 AMX_CHECK enum amx_status models_abandon(struct db *db, int64_t project_id, int64_t number, struct amx_error *err);
-/* At start: leftovers in state writing. */
+/* At start: leftovers in state writing are deleted. */
 AMX_CHECK enum amx_status models_recover(struct db *db, int64_t *n_deleted, struct amx_error *err);
 
 AMX_CHECK enum amx_status models_activate(struct db *db, int64_t project_id, int64_t number, struct amx_error *err);
 AMX_CHECK enum amx_status models_pin(struct db *db, int64_t project_id, int64_t number, bool pinned, struct amx_error *err);
-/* AMX_CONFLICT when it is active. */
+/* Gone at once; its bytes are erased later, by models_purge_step. AMX_CONFLICT when it is active. */
 AMX_CHECK enum amx_status models_delete(struct db *db, int64_t project_id, int64_t number, struct amx_error *err);
+
+/* Erases some 16 MiB of deleted models, in one job. *worked: call again. */
+AMX_CHECK enum amx_status models_purge_step(struct db *db, bool *worked, struct amx_error *err);
 
 /* Slices are followed by a 0 byte. */
 struct model_row {

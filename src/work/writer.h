@@ -21,16 +21,18 @@ struct write_job {
     /* Runs in the writer thread when the outcome is durable (or failed): status and error are set. Usually resumes a
      * request; the job may be freed by it. Not called for writer_run. */
     void (*done)(struct write_job *job);
-    size_t rows;              /* how much work: rows of a bulk job; 0 or 1 = a single one. At most WRITER_BULK_ROWS rows a group */
+    size_t rows;              /* 0 = a single write; else a batch of a bulk body with so many rows. Batches of a project keep
+                               * their order; single writes may overtake them. */
     int64_t project_id;       /* whose turn: projects are served in turn when many wait; 0 = the program's own */
     enum amx_status status;   /* AMX_OK only after COMMIT said so */
     struct amx_error error;
-    struct write_job *next;   /* the writer's */
+    struct write_job *next;   /* the writer's, like the next one */
+    struct writer_wait *wait;
 };
 
 enum {
-    WRITER_GROUP_JOBS = 512,   /* jobs in one transaction */
-    WRITER_BULK_ROWS = 16384   /* rows of bulk jobs in one transaction: bounds how long a single label waits for its COMMIT */
+    WRITER_GROUP_JOBS = 512,  /* jobs in one transaction */
+    WRITER_BULK_ROWS = 8192   /* rows of batches in one transaction: bounds how long a single write waits for its COMMIT */
 };
 
 struct writer_stats {
@@ -45,8 +47,8 @@ struct writer_stats {
 
 /* Starts the thread on the store's write connection; queue_limit jobs may wait (default 10,000). */
 AMX_CHECK enum amx_status writer_start(struct db *db, size_t queue_limit, struct writer **out, struct amx_error *err);
-/* Takes the job until done() runs. AMX_BUSY: queue full, AMX_FULL / AMX_CORRUPT: read-only; then the job is still the caller's
- * and done is not called. Any thread; never blocks. */
+/* Takes the job until done() runs. AMX_BUSY: queue full or stopping, AMX_FULL / AMX_CORRUPT / AMX_IO: read-only; then the
+ * job is still the caller's and done is not called. Any thread; never blocks. */
 AMX_CHECK enum amx_status writer_submit(struct writer *writer, struct write_job *job);
 /* Submits and waits; for threads of our own (trainers, start-up), never for HTTP threads or inside apply/done. */
 AMX_CHECK enum amx_status writer_run(struct writer *writer, struct write_job *job);

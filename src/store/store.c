@@ -1,0 +1,356 @@
+/* store.c - opening a database file in the right order, the pool of read connections, backup and checks.
+ *
+ * Order of store_open, and why: resolve the folder (SQLite refuses symbolic links anywhere in the path), refuse network file
+ * systems, take the lock, create the file with mode 0600 (SQLite gives its -wal and -shm the same), look at the header before
+ * SQLite may write to it, open, check application_id and user_version, only then switch to WAL and migrate.
+ *
+ * Read connections are made when they are needed and kept; who finds all of them out waits. The pool's lock is a leaf: nothing
+ * else is taken under it, and no SQL runs under it.
+ */
+#include "store/store.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "store/store_int.h"
+#include "util/clock.h"
+#include "util/error.h"
+
+enum { READERS_DEFAULT = 16, READERS_MOST = 1024 };
+
+struct reader {
+    struct db *db;         /* NULL: not opened yet */
+    bool out;
+    int64_t since_ms;      /* monotonic, while out */
+};
+
+struct store {
+    char *path;
+    int lock_fd;           /* -1 = none */
+    struct db *writer;     /* NULL = read-only */
+    int version;
+    bool unclean_start;
+    pthread_mutex_t mu;
+    pthread_cond_t back;   /* a reader came back */
+    struct reader *readers; /* [n_readers] guarded by mu */
+    size_t n_readers;
+};
+
+static enum amx_status new_store(const char *path, size_t n_readers, struct store **out, struct amx_error *err)
+{
+    struct store *store = calloc(1, sizeof(*store));
+
+    if (store == NULL)
+        return error_set(err, AMX_NO_MEMORY, "no memory for the store");
+    store->lock_fd = -1;
+    (void)pthread_mutex_init(&store->mu, NULL); /* cannot fail with default attributes on Linux */
+    (void)pthread_cond_init(&store->back, NULL);
+    store->n_readers = n_readers == 0 ? READERS_DEFAULT : n_readers > READERS_MOST ? READERS_MOST : n_readers;
+    store->readers = calloc(store->n_readers, sizeof(*store->readers));
+    enum amx_status status = store->readers == NULL ? error_set(err, AMX_NO_MEMORY, "no memory for the store")
+                                                    : files_resolve(path, &store->path, err);
+    if (status != AMX_OK) {
+        store_close(store);
+        return status;
+    }
+    *out = store;
+    return AMX_OK;
+}
+
+static enum amx_status use_wal(struct db *db, struct amx_error *err)
+{
+    DB_STMT(s);
+    enum amx_status status = db_use(db, "PRAGMA journal_mode = WAL", &s, err);
+
+    if (status == AMX_OK)
+        status = db_one(s, NULL, err);
+    if (status == AMX_OK && strcmp(db_text(s, 0).bytes, "wal") != 0)
+        return error_set(err, AMX_IO, "SQLite cannot use a write-ahead log here");
+    return status;
+}
+
+static bool wal_left(const char *path)
+{
+    struct buf name = BUF_INIT(4096);
+    struct stat info;
+    bool left;
+
+    (void)buf_text(&name, path); /* sticky */
+    left = buf_text(&name, "-wal") == AMX_OK && stat(buf_string(&name), &info) == 0 && info.st_size > 0;
+    buf_done(&name);
+    return left;
+}
+
+static enum amx_status open_for_writing(struct store *store, bool must_exist, struct amx_error *err)
+{
+    bool created = false;
+    enum amx_status status = files_check_system(store->path, err);
+
+    if (status == AMX_OK && must_exist && access(store->path, F_OK) != 0)
+        status = error_set(err, errno == ENOENT ? AMX_NOT_FOUND : AMX_IO, "%s: %s", store->path, strerror(errno));
+    if (status == AMX_OK)
+        status = files_lock(store->path, &store->lock_fd, err);
+    if (status == AMX_OK)
+        status = files_create(store->path, &created, err);
+    if (status == AMX_OK)
+        status = files_check_header(store->path, err);
+    store->unclean_start = wal_left(store->path);
+    if (status == AMX_OK)
+        status = db_open(store->path, DB_WRITER, false, &store->writer, err);
+    if (status == AMX_OK)
+        status = schema_check(store->writer, &store->version, err);
+    if (status == AMX_OK)
+        status = use_wal(store->writer, err);
+    if (status == AMX_OK)
+        status = schema_migrate(store->writer, store->version, err);
+    if (status == AMX_OK)
+        store->version = schema_newest();
+    return status;
+}
+
+enum amx_status store_open(const char *path, const struct store_options *options, struct store **out, struct amx_error *err)
+{
+    struct store *store = NULL;
+    enum amx_status status = new_store(path, options != NULL ? options->max_readers : 0, &store, err);
+
+    if (status != AMX_OK)
+        return status;
+    status = open_for_writing(store, options != NULL && options->must_exist, err);
+    if (status != AMX_OK) {
+        store_close(store);
+        return status;
+    }
+    *out = store;
+    return AMX_OK;
+}
+
+enum amx_status store_open_readonly(const char *path, struct store **out, struct amx_error *err)
+{
+    struct store *store = NULL;
+    struct db *db = NULL;
+    enum amx_status status = new_store(path, 2, &store, err);
+
+    if (status != AMX_OK)
+        return status;
+    status = files_check_system(store->path, err);
+    if (status == AMX_OK)
+        status = files_check_header(store->path, err);
+    if (status == AMX_OK)
+        status = store_reader_get(store, &db, err);
+    if (status == AMX_OK)
+        status = schema_check(db, &store->version, err);
+    if (status == AMX_OK && store->version < schema_newest())
+        status = error_set(err, AMX_CONFLICT, "%s is of an older version (schema %d); run annotmixd migrate first",
+                           store->path, store->version);
+    store_reader_put(store, db);
+    if (status != AMX_OK) {
+        store_close(store);
+        return status;
+    }
+    *out = store;
+    return AMX_OK;
+}
+
+void store_close(struct store *store)
+{
+    if (store == NULL)
+        return;
+    for (size_t i = 0; store->readers != NULL && i < store->n_readers; i++)
+        db_close(store->readers[i].db);
+    db_close(store->writer); /* the last one: SQLite checkpoints and deletes the WAL */
+    if (store->lock_fd >= 0)
+        (void)close(store->lock_fd); /* drops the lock */
+    (void)pthread_cond_destroy(&store->back);
+    (void)pthread_mutex_destroy(&store->mu);
+    free(store->readers);
+    free(store->path);
+    free(store);
+}
+
+struct db *store_writer(struct store *store)
+{
+    return store->writer;
+}
+
+/* ---- readers ---- */
+
+/* An open connection that is in, else a slot without one, else NULL. */
+static struct reader *free_reader_locked(struct store *store)
+{
+    struct reader *empty = NULL;
+
+    for (size_t i = 0; i < store->n_readers; i++) {
+        if (store->readers[i].out)
+            continue;
+        if (store->readers[i].db != NULL)
+            return &store->readers[i];
+        if (empty == NULL)
+            empty = &store->readers[i];
+    }
+    return empty;
+}
+
+enum amx_status store_reader_get(struct store *store, struct db **out, struct amx_error *err)
+{
+    struct reader *reader;
+    enum amx_status status = AMX_OK;
+
+    (void)pthread_mutex_lock(&store->mu);
+    while ((reader = free_reader_locked(store)) == NULL)
+        (void)pthread_cond_wait(&store->back, &store->mu);
+    reader->out = true;
+    reader->since_ms = clock_monotonic_ms();
+    (void)pthread_mutex_unlock(&store->mu);
+
+    /* The slot is ours now: opening takes milliseconds and happens outside the lock. */
+    if (reader->db == NULL) {
+        struct db *db = NULL;
+        status = db_open(store->path, DB_READER, false, &db, err);
+        (void)pthread_mutex_lock(&store->mu);
+        reader->db = db;
+        if (status != AMX_OK) {
+            reader->out = false;
+            (void)pthread_cond_signal(&store->back);
+        }
+        (void)pthread_mutex_unlock(&store->mu);
+    }
+    if (status == AMX_OK)
+        *out = reader->db;
+    return status;
+}
+
+void store_reader_put(struct store *store, struct db *db)
+{
+    if (db == NULL)
+        return;
+    if (db_in_transaction(db))
+        db_rollback(db);
+    (void)pthread_mutex_lock(&store->mu);
+    for (size_t i = 0; i < store->n_readers; i++) {
+        if (store->readers[i].db == db)
+            store->readers[i].out = false;
+    }
+    (void)pthread_cond_signal(&store->back);
+    (void)pthread_mutex_unlock(&store->mu);
+}
+
+/* ---- backup, check, figures ---- */
+
+/* Not a reader of the pool: VACUUM INTO is refused under query_only. It reads one snapshot, so the WAL grows meanwhile. */
+static enum amx_status vacuum_into(const char *from, const char *to, struct amx_error *err)
+{
+    struct db *db = NULL;
+    struct db_stmt *s = NULL;
+    enum amx_status status = db_open(from, DB_READER, false, &db, err);
+
+    if (status == AMX_OK)
+        status = db_exec(db, "PRAGMA query_only = OFF", err);
+    if (status == AMX_OK)
+        status = db_use(db, "VACUUM INTO ?1", &s, err);
+    if (status == AMX_OK) {
+        db_bind_string(s, 1, to);
+        status = db_run(s, err);
+        db_release(&s);
+    }
+    db_close(db);
+    return status;
+}
+
+enum amx_status store_backup(struct store *store, const char *to, struct amx_error *err)
+{
+    char *target = NULL, *temporary = NULL;
+    struct buf name = BUF_INIT(4096);
+    bool created = false;
+    enum amx_status status = files_resolve(to, &target, err);
+
+    if (status != AMX_OK)
+        return status;
+    (void)buf_text(&name, target); /* sticky */
+    (void)buf_text(&name, ".tmp");
+    temporary = buf_take(&name, NULL);
+    if (temporary == NULL)
+        status = error_set(err, AMX_NO_MEMORY, "no memory for a path");
+    if (status == AMX_OK && access(target, F_OK) == 0)
+        status = error_set(err, AMX_CONFLICT, "%s exists already", target);
+    if (status == AMX_OK)
+        status = files_create(temporary, &created, err);
+    if (status == AMX_OK && !created)
+        status = error_set(err, AMX_CONFLICT, "%s exists: another backup runs, or one was interrupted; remove it", temporary);
+    if (status == AMX_OK)
+        status = vacuum_into(store->path, temporary, err);
+    if (status == AMX_OK)
+        status = files_sync(temporary, err);
+    /* Never over a file that came to be meanwhile. */
+    if (status == AMX_OK && renameat2(AT_FDCWD, temporary, AT_FDCWD, target, RENAME_NOREPLACE) != 0)
+        status = error_set(err, errno == EEXIST ? AMX_CONFLICT : AMX_IO, "cannot rename %s: %s", temporary, strerror(errno));
+    else if (status == AMX_OK)
+        created = false;
+    if (status == AMX_OK)
+        status = files_sync_folder(target, err);
+    if (created)
+        (void)unlink(temporary); /* the failure is told already */
+    buf_done(&name);
+    free(temporary);
+    free(target);
+    return status;
+}
+
+enum amx_status store_check(struct store *store, struct amx_error *err)
+{
+    struct db *db = NULL;
+    struct db_stmt *s = NULL;
+    enum amx_status status = store_reader_get(store, &db, err);
+
+    if (status != AMX_OK)
+        return status;
+    status = db_use(db, "PRAGMA quick_check(1)", &s, err);
+    if (status == AMX_OK)
+        status = db_one(s, NULL, err);
+    if (status == AMX_OK && strcmp(db_text(s, 0).bytes, "ok") != 0)
+        status = error_set(err, AMX_CORRUPT, "quick_check: %s", db_text(s, 0).bytes);
+    db_release(&s);
+    store_reader_put(store, db);
+    return status;
+}
+
+void store_get_stats(struct store *store, struct store_stats *out)
+{
+    struct store_stats stats = {.unclean_start = store->unclean_start};
+    struct statvfs fs;
+    struct stat info;
+    int64_t now = clock_monotonic_ms(), oldest = now;
+
+    (void)pthread_mutex_lock(&store->mu);
+    for (size_t i = 0; i < store->n_readers; i++) {
+        stats.readers_open += store->readers[i].db != NULL;
+        stats.readers_out += store->readers[i].out;
+        if (store->readers[i].out && store->readers[i].since_ms < oldest)
+            oldest = store->readers[i].since_ms;
+    }
+    (void)pthread_mutex_unlock(&store->mu);
+    stats.oldest_reader_seconds = (double)(now - oldest) / 1000.0;
+    if (store->writer != NULL)
+        stats.wal_bytes = db_wal_bytes(store->writer);
+    if (stat(store->path, &info) == 0)
+        stats.db_bytes = (int64_t)info.st_size;
+    if (statvfs(store->path, &fs) == 0)
+        stats.disk_free_bytes = (int64_t)fs.f_bavail * (int64_t)fs.f_frsize;
+    *out = stats;
+}
+
+const char *store_path(const struct store *store)
+{
+    return store->path;
+}
+
+int store_schema_version(const struct store *store)
+{
+    return store->version;
+}
