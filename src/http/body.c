@@ -1,8 +1,9 @@
 /* body.c - the request body: counted, gunzipped, kept whole or handed on in pieces, or dropped.
  *
- * No answer can be queued while a body comes in, and closing early makes most clients miss the answer (measured: at 3 MB 9
- * of 10 got a broken pipe). So an error is remembered, the rest is read and dropped up to limits.max_drop_bytes, and the
- * answer goes out at the end; beyond that the connection is cut. A client that sent Expect: 100-continue hears at once.
+ * No answer can be queued while a body comes in, and closing early makes most clients miss the answer (measured: at 3
+ * MB 9 of 10 got a broken pipe). So an error is remembered, the rest is read and dropped up to limits.max_drop_bytes,
+ * and the answer goes out at the end; beyond that the connection is cut. A client that sent Expect: 100-continue hears
+ * at once.
  *
  * gzip: several members may follow each other. A STREAM may be of any length, but something that unpacks to more than
  * BOMB_BYTES at more than BOMB_RATIO to one is taken for a bomb (text packs 5 to 50 to one; deflate's limit is 1032).
@@ -17,7 +18,9 @@
 #include "util/error.h"
 
 #define BOMB_BYTES ((uint64_t)64 << 20)
-enum { BOMB_RATIO = 200 };
+enum {
+    BOMB_RATIO = 200
+};
 
 static void drop_rest(struct http_request *rq)
 {

@@ -1,13 +1,14 @@
 /* deadlines.c - one thread that cuts connections and ends waits.
  *
- * libmicrohttpd has an inactivity time-out only: one byte a second keeps a connection for ever (measured), and suspended
- * connections have none. So every connection carries one moment after which its socket is shut down: set when it opens
- * (header), when the headers are complete (body), as bytes of a stream come in (pace), when the answer is queued, when the
- * request is over (idle), and lifted while the server itself holds the request back. shutdown() is safe from here: the
- * descriptor is closed only after the connection has left the list, which needs the same lock; libmicrohttpd then sees the
- * end of the connection in its own thread. Inactivity itself stays libmicrohttpd's job.
+ * libmicrohttpd has an inactivity time-out only: one byte a second keeps a connection for ever (measured), and
+ * suspended connections have none. So every connection carries one moment after which its socket is shut down: set when
+ * it opens (header), when the headers are complete (body), as bytes of a stream come in (pace), when the answer is
+ * queued, when the request is over (idle), and lifted while the server itself holds the request back. shutdown() is
+ * safe from here: the descriptor is closed only after the connection has left the list, which needs the same lock;
+ * libmicrohttpd then sees the end of the connection in its own thread. Inactivity itself stays libmicrohttpd's job.
  *
- * Connections are looked at a few times a second; waits of requests are kept to the millisecond by the condition variable.
+ * Connections are looked at a few times a second; waits of requests are kept to the millisecond by the condition
+ * variable.
  */
 #include <errno.h>
 #include <stdint.h>

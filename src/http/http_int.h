@@ -1,9 +1,9 @@
 /* http_int.h - what the files of this room share. Nobody else includes it.
  *
- * Locks, in the order they are taken: waiters->mu, server->timers_mu, a stripe (rq->mu), server->connections_mu. MHD's own
- * locks come last. A request belongs to the HTTP thread of its connection; other threads touch only the fields marked
- * "guarded by mu", and only while the request is known to be alive: it is suspended for them (a writer), or it is on a list
- * whose lock they hold (waiters, timers) and which it leaves before it is freed.
+ * Locks, in the order they are taken: waiters->mu, server->timers_mu, a stripe (rq->mu), server->connections_mu. MHD's
+ * own locks come last. A request belongs to the HTTP thread of its connection; other threads touch only the fields
+ * marked "guarded by mu", and only while the request is known to be alive: it is suspended for them (a writer), or it
+ * is on a list whose lock they hold (waiters, timers) and which it leaves before it is freed.
  */
 #ifndef HTTP_HTTP_INT_H
 #define HTTP_HTTP_INT_H
@@ -23,16 +23,16 @@ typedef enum MHD_Result mhd_result;
 #endif
 
 enum {
-    HTTP_MAX_SEGMENTS = 12,      /* of a path */
-    HTTP_MAX_PARAMS = 6,         /* {} of a pattern */
-    HTTP_REQUEST_ID_BYTES = 65,  /* with the 0 */
-    HTTP_STRIPES = 64,           /* locks for suspend and resume */
-    HTTP_PIECE_BYTES = 65536,    /* of streams, in and out */
-    HTTP_RATE_BYTES = 16384,     /* slowest client: bytes per second (whole bodies), bytes per window (streams) */
-    HTTP_TOTAL_FACTOR = 4        /* a request that is not streamed may take 4 x body_seconds in all */
+    HTTP_MAX_SEGMENTS = 12,     /* of a path */
+    HTTP_MAX_PARAMS = 6,        /* {} of a pattern */
+    HTTP_REQUEST_ID_BYTES = 65, /* with the 0 */
+    HTTP_STRIPES = 64,          /* locks for suspend and resume */
+    HTTP_PIECE_BYTES = 65536,   /* of streams, in and out */
+    HTTP_RATE_BYTES = 16384,    /* slowest client: bytes per second (whole bodies), bytes per window (streams) */
+    HTTP_TOTAL_FACTOR = 4       /* a request that is not streamed may take 4 x body_seconds in all */
 };
 
-/* ---- server ------------------------------------------------------------------------------------------------------- */
+/* ---- server ----------------------------------------------------------------------------------------------------- */
 
 /* One open connection; lives in MHD's socket context. */
 struct http_connection {
@@ -52,8 +52,8 @@ struct http_server {
     int listen_fd;
     int port;
     bool is_unix;
-    char *unix_path;       /* removed at the end; NULL when the socket was passed in */
-    char id_prefix[17];    /* of request ids: random per start */
+    char *unix_path;    /* removed at the end; NULL when the socket was passed in */
+    char id_prefix[17]; /* of request ids: random per start */
     _Atomic uint64_t next_id;
     atomic_bool stopping;
     atomic_uint n_requests, n_connections, n_suspended, n_polls;
@@ -68,13 +68,13 @@ struct http_server {
 
     pthread_mutex_t timers_mu;
     pthread_cond_t timers_changed;
-    struct http_request *timers;         /* guarded by timers_mu */
-    bool sweeper_ends;                   /* guarded by timers_mu */
-    bool sweeper_runs;                   /* written once at the start */
+    struct http_request *timers; /* guarded by timers_mu */
+    bool sweeper_ends;           /* guarded by timers_mu */
+    bool sweeper_runs;           /* written once at the start */
     pthread_t sweeper;
 };
 
-/* ---- request ------------------------------------------------------------------------------------------------------ */
+/* ---- request ---------------------------------------------------------------------------------------------------- */
 
 struct query_value {
     const char *name, *value; /* decoded, inside rq->text */
@@ -89,14 +89,14 @@ struct http_request {
     struct MHD_Connection *mhd;
     int64_t started_ns;
     const struct http_route *route;
-    const char *method;  /* MHD's, valid as long as the request */
+    const char *method; /* MHD's, valid as long as the request */
     void *data;
     char id[HTTP_REQUEST_ID_BYTES];
-    bool begun;          /* the handler was called: counted as open */
-    bool body_ended;     /* the final call came, body_end() ran */
+    bool begun;      /* the handler was called: counted as open */
+    bool body_ended; /* the final call came, body_end() ran */
     bool finish_called;
     bool is_head;
-    bool keep_closed;    /* Connection: close on the reply, whatever else */
+    bool keep_closed;      /* Connection: close on the reply, whatever else */
     const char *uri_error; /* found while the target was split; a static sentence */
 
     /* the target, decoded once */
@@ -107,27 +107,27 @@ struct http_request {
     size_t n_params;
     struct query_value *query;
     size_t n_query;
-    char *text;          /* holds all of the above */
-    size_t raw_bytes;    /* length of the target as sent */
+    char *text;       /* holds all of the above */
+    size_t raw_bytes; /* length of the target as sent */
 
     /* the request body (body.c) */
     enum http_body_mode mode;
     bool has_body, chunked, gzip, expects_continue;
-    bool drop;           /* nobody wants the rest: count and forget */
+    bool drop; /* nobody wants the rest: count and forget */
     bool inflate_open, inflate_pending, inflate_ended;
-    uint64_t content_length; /* 0 when chunked */
+    uint64_t content_length;              /* 0 when chunked */
     uint64_t received, dropped, inflated; /* bytes as sent, as dropped, as handed on */
-    uint64_t window_bytes;   /* STREAM: since the last time the deadline moved */
+    uint64_t window_bytes;                /* STREAM: since the last time the deadline moved */
     struct buf body;
     z_stream z;
-    unsigned char *piece;    /* HTTP_PIECE_BYTES of inflated bytes */
+    unsigned char *piece; /* HTTP_PIECE_BYTES of inflated bytes */
     enum amx_status body_status;
     struct amx_error body_error;
     char media_type[64];
 
     /* the reply (reply.c, stream.c) */
-    struct buf headers;      /* "name\0value\0" ... */
-    char *problem;           /* copy of a problem that was replied before the body came; for reply_raw */
+    struct buf headers; /* "name\0value\0" ... */
+    char *problem;      /* copy of a problem that was replied before the body came; for reply_raw */
     struct MHD_Response *response;
     int status;
     bool queued;
@@ -136,12 +136,12 @@ struct http_request {
     struct http_stream *stream;
 
     /* suspend and resume (suspend.c) */
-    pthread_mutex_t *mu;     /* one of server->stripes */
-    bool suspended;          /* guarded by mu; written by the request's thread only, which may read it without */
-    bool resumed;            /* guarded by mu */
-    bool is_stream;          /* guarded by mu */
-    bool timed_out;          /* guarded by mu */
-    bool wake_pending;       /* guarded by mu: a wake came while it was not suspended (streams, watchers) */
+    pthread_mutex_t *mu;      /* one of server->stripes */
+    bool suspended;           /* guarded by mu; written by the request's thread only, which may read it without */
+    bool resumed;             /* guarded by mu */
+    bool is_stream;           /* guarded by mu */
+    bool timed_out;           /* guarded by mu */
+    bool wake_pending;        /* guarded by mu: a wake came while it was not suspended (streams, watchers) */
     enum http_wait wait_kind; /* guarded by mu */
     bool counted_poll;
     int64_t held_deadline_ms; /* what was left of the connection's deadline when it was suspended */
@@ -151,10 +151,10 @@ struct http_request {
     int64_t wake_at_ms;                           /* guarded by server->timers_mu; INT64_MAX = no deadline */
     bool timer_listed;                            /* written by the request's thread only */
 
-    struct http_waiters *waiters;                 /* NULL = on no list; written by the request's thread only */
-    struct http_request *wait_prev, *wait_next;   /* guarded by waiters->mu */
+    struct http_waiters *waiters;               /* NULL = on no list; written by the request's thread only */
+    struct http_request *wait_prev, *wait_next; /* guarded by waiters->mu */
     int64_t wait_key;
-    bool watching;                                /* stays listed until the request ends */
+    bool watching; /* stays listed until the request ends */
 };
 
 /* vet.c: false = refused, and rq has a reply (which closes the connection). */
@@ -180,13 +180,14 @@ void body_done(struct http_request *rq);
 
 /* suspend.c */
 void suspend_release(struct http_request *rq); /* the request ends: off every list */
-/* In the request's thread: AMX_BUSY while it is suspended; AMX_OK otherwise, with *next the function to run (or NULL). */
+/* In the request's thread: AMX_BUSY while it is suspended; AMX_OK otherwise, with *next the function to run (or NULL).
+ */
 enum amx_status suspend_check(struct http_request *rq, void (**next)(struct http_request *rq));
 bool suspend_count_stream(struct http_request *rq); /* false: too many polls and streams */
 /* WAIT of a stream; false = a wake is pending, pull again. */
 bool suspend_stream(struct http_request *rq, unsigned heartbeat_ms);
 void suspend_wake(struct http_request *rq, bool timed_out); /* never a request that waits for the disk */
-void suspend_wake_all(struct http_server *server); /* every poll and stream: the server stops */
+void suspend_wake_all(struct http_server *server);          /* every poll and stream: the server stops */
 
 /* waiters.c */
 void waiters_leave(struct http_request *rq);
@@ -218,6 +219,7 @@ void stream_release(struct http_request *rq);
 void *request_on_uri(void *server, const char *uri, struct MHD_Connection *mhd);
 mhd_result request_on_call(void *server, struct MHD_Connection *mhd, const char *url, const char *method,
                            const char *version, const char *upload, size_t *upload_size, void **context);
-void request_on_completed(void *server, struct MHD_Connection *mhd, void **context, enum MHD_RequestTerminationCode code);
+void request_on_completed(void *server, struct MHD_Connection *mhd, void **context,
+                          enum MHD_RequestTerminationCode code);
 
 #endif

@@ -8,7 +8,7 @@
 #include "util/numbers.h"
 #include "util/utf8.h"
 
-/* ---- query parameters ---------------------------------------------------------------------------------------------- */
+/* ---- query parameters ------------------------------------------------------------------------------------------- */
 
 const char *http_query_nth(const struct http_request *rq, const char *name, unsigned i)
 {
@@ -38,7 +38,8 @@ bool http_query_only(struct http_request *rq, const char *const *names)
         if ((name == NULL || *name == NULL) && strcmp(rq->query[k].name, "format") != 0) {
             char detail[160];
             bool readable = utf8_valid(rq->query[k].name, strlen(rq->query[k].name)) && strlen(rq->query[k].name) < 100;
-            (void)snprintf(detail, sizeof detail, "unknown query parameter \"%s\"", readable ? rq->query[k].name : "...");
+            (void)snprintf(detail, sizeof detail, "unknown query parameter \"%s\"",
+                           readable ? rq->query[k].name : "...");
             refuse_query(rq, detail);
             return false;
         }
@@ -79,7 +80,7 @@ bool http_query_bool(struct http_request *rq, const char *name, bool fallback, b
     return true;
 }
 
-/* ---- formats ------------------------------------------------------------------------------------------------------- */
+/* ---- formats ---------------------------------------------------------------------------------------------------- */
 
 static const struct {
     const char *format; /* of ?format= */
@@ -90,7 +91,9 @@ static const struct {
     [HTTP_FORMAT_NDJSON] = {"ndjson", "application", "x-ndjson"},
     [HTTP_FORMAT_BINARY] = {"binary", "application", "octet-stream"},
 };
-enum { N_FORMATS = sizeof formats / sizeof *formats };
+enum {
+    N_FORMATS = sizeof formats / sizeof *formats
+};
 
 /* The next element of a comma-separated list; false at the end. Blanks around it are left out. */
 static bool next_element(const char **at, struct slice *out)

@@ -1,7 +1,7 @@
 /* reply.c - answers: common headers, problem+json (RFC 9457), entity tags (RFC 9110, 13), gzip.
  *
- * gzip is left out where there is an entity tag: the packed form would need a tag of its own, and clients hand the tag they
- * got back in If-Match. Static files have such a second tag, because nobody writes them.
+ * gzip is left out where there is an entity tag: the packed form would need a tag of its own, and clients hand the tag
+ * they got back in If-Match. Static files have such a second tag, because nobody writes them.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,9 +16,12 @@
 #include "util/log.h"
 #include "util/utf8.h"
 
-enum { GZIP_LEAST_BYTES = 1024, GZIP_LEVEL = 1 /* an HTTP thread must not compute for long: about 100 MB/s */ };
+enum {
+    GZIP_LEAST_BYTES = 1024,
+    GZIP_LEVEL = 1 /* an HTTP thread must not compute for long: about 100 MB/s */
+};
 
-/* ---- headers and the response -------------------------------------------------------------------------------------- */
+/* ---- headers and the response ----------------------------------------------------------------------------------- */
 
 bool http_set_header(struct http_request *rq, const char *name, const char *value)
 {
@@ -98,8 +101,8 @@ void reply_take(struct http_request *rq, int status, const char *media_type, str
     rq->status = response != NULL ? status : 503;
 }
 
-/* The socket of a client that has stopped reading is closed by libmicrohttpd (inactivity) or, when it only drips, by the
- * deadline; streams have none but inactivity. */
+/* The socket of a client that has stopped reading is closed by libmicrohttpd (inactivity) or, when it only drips, by
+ * the deadline; streams have none but inactivity. */
 mhd_result reply_queue(struct http_request *rq)
 {
     const struct http_limits *limits = &rq->server->limits;
@@ -119,8 +122,8 @@ void reply_raw(struct http_request *rq)
     const char *body = rq->problem != NULL ? rq->problem : "";
     const char *reason = MHD_get_reason_phrase_for((unsigned)rq->status);
     AUTO(buf) text = BUF_INIT(16384);
-    (void)buf_printf(&text, "HTTP/1.1 %d %s\r\nContent-Type: application/problem+json\r\nX-Request-Id: %s\r\n", rq->status,
-                     reason != NULL ? reason : "Refused", rq->id);
+    (void)buf_printf(&text, "HTTP/1.1 %d %s\r\nContent-Type: application/problem+json\r\nX-Request-Id: %s\r\n",
+                     rq->status, reason != NULL ? reason : "Refused", rq->id);
     (void)buf_printf(&text, "Content-Length: %zu\r\nConnection: close\r\n\r\n%s", strlen(body), body);
     if (text.status == AMX_OK) {
         (void)send(rq->connection->fd, text.bytes, text.n, MSG_DONTWAIT | MSG_NOSIGNAL); /* or the cut says it */
@@ -129,7 +132,7 @@ void reply_raw(struct http_request *rq)
     }
 }
 
-/* ---- whole bodies -------------------------------------------------------------------------------------------------- */
+/* ---- whole bodies ----------------------------------------------------------------------------------------------- */
 
 bool reply_is_compressible(const char *media_type)
 {
@@ -195,7 +198,8 @@ static void reply_bytes(struct http_request *rq, int status, const char *media_t
     reply_take(rq, status, media_type, response);
 }
 
-void http_reply(struct http_request *rq, int status, const char *media_type, void *bytes, size_t n, void (*free_bytes)(void *))
+void http_reply(struct http_request *rq, int status, const char *media_type, void *bytes, size_t n,
+                void (*free_bytes)(void *))
 {
     bool varies = n >= GZIP_LEAST_BYTES && !rq->has_etag && reply_is_compressible(media_type);
     if (varies && !http_set_header(rq, "Vary", "Accept-Encoding")) {
@@ -239,7 +243,8 @@ void http_reply_problem(struct http_request *rq, int status, const char *type, c
     }
     (void)buf_char(&text, '}');
     json_decref(errors);
-    /* Headers that the handler set for another answer (an entity tag) must not stand on this one; Allow and the like may. */
+    /* Headers that the handler set for another answer (an entity tag) must not stand on this one; Allow and the like
+     * may. */
     rq->has_etag = false;
     if (rq->has_body && !rq->body_ended && rq->problem == NULL && text.status == AMX_OK)
         rq->problem = strdup(buf_string(&text)); /* NULL: an answer without a body */
@@ -253,7 +258,7 @@ void http_reply_problem(struct http_request *rq, int status, const char *type, c
         reply_bytes(rq, status, "application/problem+json", bytes, n, false, free);
 }
 
-/* ---- entity tags --------------------------------------------------------------------------------------------------- */
+/* ---- entity tags ------------------------------------------------------------------------------------------------ */
 
 /* Does a list of entity tags ("a", W/"b", or *) hold this one? weak: W/ is ignored; otherwise W/ never matches. */
 static bool holds_etag(const char *list, const char *etag, bool weak)

@@ -1,9 +1,10 @@
 /* request.c - the life of one request, as libmicrohttpd calls it.
  *
- * The URI callback comes first and makes the request (it alone sees the raw target). The handler is then called once with
- * the headers, once per piece of the body, and once more at the end; after a suspension again. Answers are composed at any
- * time but handed to libmicrohttpd only where it takes them: at the end of the body, or, when the client waits for
- * 100-continue or the connection must be closed anyway, at the first call. Everything is freed in `completed`, nowhere else.
+ * The URI callback comes first and makes the request (it alone sees the raw target). The handler is then called once
+ * with the headers, once per piece of the body, and once more at the end; after a suspension again. Answers are
+ * composed at any time but handed to libmicrohttpd only where it takes them: at the end of the body, or, when the
+ * client waits for 100-continue or the connection must be closed anyway, at the first call. Everything is freed in
+ * `completed`, nowhere else.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -144,7 +145,7 @@ mhd_result request_on_call(void *server, struct MHD_Connection *mhd, const char 
         (void)answers_at_once(rq, &result);
         return result;
     }
-    void (*next)(struct http_request *rq);
+    void (*next)(struct http_request * rq);
     if (suspend_check(rq, &next) != AMX_OK)
         return MHD_YES; /* what was sent stays in the buffer */
     if (next != NULL)
@@ -185,7 +186,8 @@ static void tell(struct http_request *rq, enum MHD_RequestTerminationCode code)
     if (rq->server->limits.access_log)
         log_info("request", LOG_TEXT("method", method_word(rq)), LOG_TEXT("route", template), LOG_INT("status", status),
                  LOG_INT("bytes", rq->reply_bytes), LOG_REAL("ms", (double)(int64_t)(seconds * 1e6) / 1e3),
-                 LOG_TEXT("end", code == MHD_REQUEST_TERMINATED_COMPLETED_OK ? "ok" : "cut"), LOG_TEXT("request_id", rq->id));
+                 LOG_TEXT("end", code == MHD_REQUEST_TERMINATED_COMPLETED_OK ? "ok" : "cut"),
+                 LOG_TEXT("request_id", rq->id));
 }
 
 void request_on_completed(void *context, struct MHD_Connection *mhd, void **request,
@@ -204,7 +206,8 @@ void request_on_completed(void *context, struct MHD_Connection *mhd, void **requ
             server->app->completed(rq);
         tell(rq, code);
     }
-    deadlines_set(rq->connection, clock_monotonic_ms() + (int64_t)(server->limits.idle_seconds + server->limits.header_seconds) * 1000);
+    deadlines_set(rq->connection,
+                  clock_monotonic_ms() + (int64_t)(server->limits.idle_seconds + server->limits.header_seconds) * 1000);
     if (rq->response != NULL && rq->response != server->no_memory)
         MHD_destroy_response(rq->response);
     body_done(rq);
@@ -218,7 +221,7 @@ void request_on_completed(void *context, struct MHD_Connection *mhd, void **requ
         atomic_fetch_sub(&server->n_requests, 1);
 }
 
-/* ---- what handlers ask --------------------------------------------------------------------------------------------- */
+/* ---- what handlers ask ------------------------------------------------------------------------------------------ */
 
 void *http_context(const struct http_request *rq)
 {

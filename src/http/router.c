@@ -1,11 +1,11 @@
 /* router.c - from the raw target to a route.
  *
- * libmicrohttpd hands its handler a path that it has decoded already: %2F would split a name, %00 would cut it. So the raw
- * target is kept (URI callback), cut at '/', and each segment is decoded once. Nothing is normalised: "a/../b" and "a//b"
- * are simply not found, and a trailing slash makes another path.
+ * libmicrohttpd hands its handler a path that it has decoded already: %2F would split a name, %00 would cut it. So the
+ * raw target is kept (URI callback), cut at '/', and each segment is decoded once. Nothing is normalised: "a/../b" and
+ * "a//b" are simply not found, and a trailing slash makes another path.
  *
- * The table has some sixty rows; comparing segment by segment in order costs less than a microsecond, so there is no tree.
- * When several patterns fit, the one with a literal where the other has {} wins, looking from the left.
+ * The table has some sixty rows; comparing segment by segment in order costs less than a microsecond, so there is no
+ * tree. When several patterns fit, the one with a literal where the other has {} wins, looking from the left.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -73,7 +73,7 @@ void router_free(struct router *router)
     free(router);
 }
 
-/* ---- the target ---------------------------------------------------------------------------------------------------- */
+/* ---- the target ------------------------------------------------------------------------------------------------- */
 
 static int hex_digit(char c)
 {
@@ -183,7 +183,7 @@ bool router_split(struct http_request *rq, const char *uri)
     return true;
 }
 
-/* ---- matching ------------------------------------------------------------------------------------------------------ */
+/* ---- matching --------------------------------------------------------------------------------------------------- */
 
 static bool fits(const struct compiled *row, const struct http_request *rq)
 {
@@ -213,7 +213,8 @@ static bool allowed_methods(const struct router *router, const struct http_reque
     static const char *const methods[] = {"GET", "POST", "PUT", "PATCH", "DELETE"};
     for (size_t m = 0; m < sizeof methods / sizeof *methods; m++) {
         for (size_t i = 0; i < router->n; i++) {
-            if (strcmp(router->rows[i].route->method, methods[m]) == 0 && (rq->n_path == 0 || fits(&router->rows[i], rq))) {
+            if (strcmp(router->rows[i].route->method, methods[m]) == 0 &&
+                (rq->n_path == 0 || fits(&router->rows[i], rq))) {
                 (void)buf_printf(out, "%s%s%s", out->n > 0 ? ", " : "", methods[m], m == 0 ? ", HEAD" : "");
                 break;
             }

@@ -1,14 +1,15 @@
 /* server.c - sockets, libmicrohttpd's options, start and stop.
  *
- * Options: an epoll thread pool (a handler that blocks would stall all connections of its thread, so none does), suspension,
- * an inactivity limit, a connection limit, 64 KiB of memory per connection, the strictest parser there is. Above the
- * connection limit libmicrohttpd leaves clients waiting in the kernel's queue: health checks need a server of their own.
+ * Options: an epoll thread pool (a handler that blocks would stall all connections of its thread, so none does),
+ * suspension, an inactivity limit, a connection limit, 64 KiB of memory per connection, the strictest parser there is.
+ * Above the connection limit libmicrohttpd leaves clients waiting in the kernel's queue: health checks need a server of
+ * their own.
  *
  * Stopping: libmicrohttpd aborts the process when it is stopped with a suspended connection, and drops answers of
- * connections resumed just before. So: quiesce (no new connections; polls and streams are woken and see http_is_stopping;
- * every reply says Connection: close), then wait until the number of open REQUESTS is 0, for drain_ms at most; then shut
- * the sockets of the rest down; then wait until nothing is suspended (writes are resumed by their writer, who is alive as
- * long as the server), and only then stop the daemon.
+ * connections resumed just before. So: quiesce (no new connections; polls and streams are woken and see
+ * http_is_stopping; every reply says Connection: close), then wait until the number of open REQUESTS is 0, for drain_ms
+ * at most; then shut the sockets of the rest down; then wait until nothing is suspended (writes are resumed by their
+ * writer, who is alive as long as the server), and only then stop the daemon.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -32,10 +33,10 @@
 
 enum {
     BACKLOG = 1024,
-    MEMORY_BYTES = 65536,     /* per connection: headers, and the pieces a body arrives in */
+    MEMORY_BYTES = 65536, /* per connection: headers, and the pieces a body arrives in */
     MEMORY_STEP = 16384,
     LIBRARY_LOGS_PER_SECOND = 10,
-    LAST_WAIT_MS = 20000      /* for writers that never resume: a bug, see http_server_stop */
+    LAST_WAIT_MS = 20000 /* for writers that never resume: a bug, see http_server_stop */
 };
 
 void http_limits_default(struct http_limits *out)
@@ -60,7 +61,7 @@ const char *http_library_version(void)
     return MHD_get_version();
 }
 
-/* ---- sockets ------------------------------------------------------------------------------------------------------- */
+/* ---- sockets ---------------------------------------------------------------------------------------------------- */
 
 static enum amx_status socket_failed(struct amx_error *err, const char *what, const char *where)
 {
@@ -75,8 +76,8 @@ static enum amx_status socket_failed(struct amx_error *err, const char *what, co
 static bool split_address(const char *address, char host[64], char port[6])
 {
     const char *colon = strrchr(address, ':'), *begin = address;
-    if (colon == NULL || strlen(colon + 1) == 0 || strlen(colon + 1) > 5 || strspn(colon + 1, "0123456789") != strlen(colon + 1) ||
-        strtoul(colon + 1, NULL, 10) > 65535)
+    if (colon == NULL || strlen(colon + 1) == 0 || strlen(colon + 1) > 5 ||
+        strspn(colon + 1, "0123456789") != strlen(colon + 1) || strtoul(colon + 1, NULL, 10) > 65535)
         return false;
     size_t n = (size_t)(colon - address);
     if (address[0] == '[') {
@@ -98,12 +99,14 @@ static bool split_address(const char *address, char host[64], char port[6])
 static enum amx_status listen_address(const char *address, int *out, struct amx_error *err)
 {
     char host[64], port[6];
-    struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV | AI_PASSIVE};
+    struct addrinfo hints = {
+        .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV | AI_PASSIVE};
     struct addrinfo *found = NULL;
     int one = 1, zero = 0;
 
     if (!split_address(address, host, port))
-        return error_set(err, AMX_INVALID, "\"%s\" is not an address: want 127.0.0.1:8080, [::1]:8080 or localhost:8080", address);
+        return error_set(err, AMX_INVALID,
+                         "\"%s\" is not an address: want 127.0.0.1:8080, [::1]:8080 or localhost:8080", address);
     if (getaddrinfo(strcmp(host, "localhost") == 0 ? "127.0.0.1" : host, port, &hints, &found) != 0 || found == NULL)
         return error_set(err, AMX_INVALID, "\"%s\" is not an address: the host must be a number or localhost", address);
     enum amx_status status = AMX_OK;
@@ -129,7 +132,8 @@ static enum amx_status listen_unix(const char *path, int *out, struct amx_error 
     struct stat old;
 
     if (strlen(path) >= sizeof address.sun_path)
-        return error_set(err, AMX_INVALID, "the path of the Unix socket is longer than %zu bytes", sizeof address.sun_path - 1);
+        return error_set(err, AMX_INVALID, "the path of the Unix socket is longer than %zu bytes",
+                         sizeof address.sun_path - 1);
     memcpy(address.sun_path, path, strlen(path) + 1);
     if (lstat(path, &old) == 0 && S_ISSOCK(old.st_mode))
         (void)unlink(path); /* bind tells when it did not work */
@@ -200,7 +204,7 @@ static enum amx_status open_socket(struct http_server *server, const struct http
     return status;
 }
 
-/* ---- libmicrohttpd ------------------------------------------------------------------------------------------------- */
+/* ---- libmicrohttpd ---------------------------------------------------------------------------------------------- */
 
 static void on_connection(void *context, struct MHD_Connection *mhd, void **socket_context,
                           enum MHD_ConnectionNotificationCode code)
@@ -265,15 +269,15 @@ static bool start_daemon(struct http_server *server)
         {limits->threads > 1 ? MHD_OPTION_THREAD_POOL_SIZE : MHD_OPTION_END, (intptr_t)limits->threads, NULL},
         {MHD_OPTION_END, 0, NULL},
     };
-    server->daemon = MHD_start_daemon(MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC | MHD_USE_ERROR_LOG, 0, NULL,
-                                      NULL, request_on_call, server, MHD_OPTION_EXTERNAL_LOGGER, on_library_log, server,
-                                      MHD_OPTION_URI_LOG_CALLBACK, request_on_uri, server, MHD_OPTION_NOTIFY_COMPLETED,
-                                      request_on_completed, server, MHD_OPTION_NOTIFY_CONNECTION, on_connection, server,
-                                      MHD_OPTION_ARRAY, pool, MHD_OPTION_ARRAY, options, MHD_OPTION_END);
+    server->daemon = MHD_start_daemon(
+        MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC | MHD_USE_ERROR_LOG, 0, NULL, NULL,
+        request_on_call, server, MHD_OPTION_EXTERNAL_LOGGER, on_library_log, server, MHD_OPTION_URI_LOG_CALLBACK,
+        request_on_uri, server, MHD_OPTION_NOTIFY_COMPLETED, request_on_completed, server, MHD_OPTION_NOTIFY_CONNECTION,
+        on_connection, server, MHD_OPTION_ARRAY, pool, MHD_OPTION_ARRAY, options, MHD_OPTION_END);
     return server->daemon != NULL;
 }
 
-/* ---- start --------------------------------------------------------------------------------------------------------- */
+/* ---- start ------------------------------------------------------------------------------------------------------ */
 
 /* Everything but the daemon; also for a server that was never whole. */
 static void server_free(struct http_server *server)
@@ -299,7 +303,8 @@ static void server_free(struct http_server *server)
 
 static bool init_locks(struct http_server *server)
 {
-    bool ok = pthread_mutex_init(&server->connections_mu, NULL) == 0 && pthread_mutex_init(&server->timers_mu, NULL) == 0;
+    bool ok =
+        pthread_mutex_init(&server->connections_mu, NULL) == 0 && pthread_mutex_init(&server->timers_mu, NULL) == 0;
     for (size_t i = 0; i < HTTP_STRIPES; i++)
         ok = pthread_mutex_init(&server->stripes[i], NULL) == 0 && ok;
     return ok;
@@ -316,7 +321,8 @@ enum amx_status http_server_start(const struct http_listen *where, const struct 
     server->app = app;
     server->limits = *limits;
     enum amx_status status = AMX_OK;
-    if (!init_locks(server) || (server->router = router_new(app->routes)) == NULL || (server->no_memory = reply_no_memory_new()) == NULL)
+    if (!init_locks(server) || (server->router = router_new(app->routes)) == NULL ||
+        (server->no_memory = reply_no_memory_new()) == NULL)
         status = error_set(err, AMX_NO_MEMORY, "out of memory, or a route pattern that cannot be used");
     if (status == AMX_OK && random_bytes(random, sizeof random) != AMX_OK)
         status = error_set(err, AMX_IO, "the kernel gives no random bytes");
@@ -342,25 +348,27 @@ int http_server_port(const struct http_server *server)
     return server->port;
 }
 
-void http_server_counts(const struct http_server *server, unsigned *requests, unsigned *connections, unsigned *suspended)
+void http_server_counts(const struct http_server *server, unsigned *requests, unsigned *connections,
+                        unsigned *suspended)
 {
     *requests = atomic_load(&server->n_requests);
     *connections = atomic_load(&server->n_connections);
     *suspended = atomic_load(&server->n_polls);
 }
 
-/* ---- stop ---------------------------------------------------------------------------------------------------------- */
+/* ---- stop ------------------------------------------------------------------------------------------------------- */
 
 void http_server_quiesce(struct http_server *server)
 {
     if (atomic_exchange(&server->stopping, true))
         return;
     if (MHD_quiesce_daemon(server->daemon) == MHD_INVALID_SOCKET)
-        server->listen_fd = -1; /* could not: then the daemon closes the socket; otherwise it is ours, see server_free */
+        server->listen_fd = -1; /* it could not, so the daemon will close the socket; else server_free does */
     suspend_wake_all(server);
 }
 
-/* True when the counter reached 0 in time. Looked at every 5 ms: nothing here is worth a condition variable per request. */
+/* True when the counter reached 0 in time. Looked at every 5 ms: nothing here is worth a condition variable per
+ * request. */
 static bool wait_for_zero(const atomic_uint *counter, int64_t milliseconds)
 {
     const struct timespec pause = {.tv_nsec = 5000000};

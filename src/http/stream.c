@@ -1,9 +1,9 @@
 /* stream.c - answers of unknown length, pulled by the client's pace.
  *
- * libmicrohttpd calls the reader for the next block when the socket takes more. When `pull` has nothing yet the connection
- * is suspended, never answered with 0 in a loop (that would be a busy wait), and woken by http_resume(), by a watcher's wake
- * or by the heartbeat. The context is freed in the request's `completed`, before app->completed, so that the order is
- * always the same; libmicrohttpd's own free callback comes later or earlier and frees only the shell.
+ * libmicrohttpd calls the reader for the next block when the socket takes more. When `pull` has nothing yet the
+ * connection is suspended, never answered with 0 in a loop (that would be a busy wait), and woken by http_resume(), by
+ * a watcher's wake or by the heartbeat. The context is freed in the request's `completed`, before app->completed, so
+ * that the order is always the same; libmicrohttpd's own free callback comes later or earlier and frees only the shell.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -17,12 +17,12 @@ struct http_stream {
     void *context;
     void (*free_context)(void *context);
     unsigned heartbeat_ms;
-    struct buf out;     /* pulled, not yet given */
-    size_t at;          /* given of out */
+    struct buf out; /* pulled, not yet given */
+    size_t at;      /* given of out */
     bool ended;
     bool gzip;
     z_stream z;
-    struct buf packed;  /* gzip: packed form of out */
+    struct buf packed; /* gzip: packed form of out */
 };
 
 /* Packs s->out into s->packed and empties it. */
@@ -69,7 +69,7 @@ static ssize_t read_block(void *context, uint64_t position, char *block, size_t 
 {
     struct http_stream *s = context;
     struct http_request *rq = s->rq;
-    void (*next)(struct http_request *rq);
+    void (*next)(struct http_request * rq);
     (void)position;
     if (suspend_check(rq, &next) != AMX_OK)
         return 0;
@@ -89,8 +89,8 @@ static ssize_t read_block(void *context, uint64_t position, char *block, size_t 
                 return fail(s, "the server stops");
             s->ended = true; /* an event stream may end at any event */
         }
-        if (s->gzip && (s->out.n > 0 || s->ended) &&
-            !pack(s, s->ended ? Z_FINISH : result == HTTP_PULL_WAIT ? Z_SYNC_FLUSH : Z_NO_FLUSH))
+        int flush = s->ended ? Z_FINISH : result == HTTP_PULL_WAIT ? Z_SYNC_FLUSH : Z_NO_FLUSH;
+        if (s->gzip && (s->out.n > 0 || s->ended) && !pack(s, flush))
             return fail(s, "out of memory");
         bool nothing = (s->gzip ? s->packed.n : s->out.n) == 0;
         if (result == HTTP_PULL_WAIT && nothing && !s->ended && suspend_stream(rq, s->heartbeat_ms))

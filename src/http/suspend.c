@@ -1,12 +1,13 @@
 /* suspend.c - a request stops, another thread wakes it.
  *
- * libmicrohttpd wants: suspend only inside its callbacks, resume exactly once, never a connection that is not suspended. So
- * each request keeps its own two flags, changed together with libmicrohttpd's state under one lock. The lock is not in the
- * request but one of 64 in the server: after MHD_resume_connection() the HTTP thread may answer and free the request before
- * the resuming thread has unlocked.
+ * libmicrohttpd wants: suspend only inside its callbacks, resume exactly once, never a connection that is not
+ * suspended. So each request keeps its own two flags, changed together with libmicrohttpd's state under one lock. The
+ * lock is not in the request but one of 64 in the server: after MHD_resume_connection() the HTTP thread may answer and
+ * free the request before the resuming thread has unlocked.
  *
- * A request that waits for the disk (HTTP_WAIT_WRITE) is resumed by its writer and by nothing else: no deadline, no wake,
- * no shutdown, because the writer will touch it once more. Everything else stands on the timers list while it waits.
+ * A request that waits for the disk (HTTP_WAIT_WRITE) is resumed by its writer and by nothing else: no deadline, no
+ * wake, no shutdown, because the writer will touch it once more. Everything else stands on the timers list while it
+ * waits.
  */
 #include <stdint.h>
 
@@ -79,7 +80,8 @@ bool suspend_count_stream(struct http_request *rq)
     return count_poll(rq);
 }
 
-bool http_suspend(struct http_request *rq, enum http_wait kind, unsigned timeout_ms, void (*next)(struct http_request *rq))
+bool http_suspend(struct http_request *rq, enum http_wait kind, unsigned timeout_ms,
+                  void (*next)(struct http_request *rq))
 {
     if (kind == HTTP_WAIT_POLL && http_is_stopping(rq)) {
         http_reply_problem(rq, 503, "queue-full", "Service unavailable", "the server is stopping", NULL);

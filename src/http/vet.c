@@ -1,12 +1,12 @@
 /* vet.c - headers that libmicrohttpd lets through and that must not be believed.
  *
  * 0.9.75 takes the first of two Content-Lengths and serves the rest of the body as a new request; it accepts
- * Content-Length beside Transfer-Encoding, two Hosts, control bytes in values, any method. Behind a proxy that reads them
- * the other way each of these is request smuggling. Whatever is not clear closes the connection: after the answer nothing
- * that follows on the wire is taken for a request.
+ * Content-Length beside Transfer-Encoding, two Hosts, control bytes in values, any method. Behind a proxy that reads
+ * them the other way each of these is request smuggling. Whatever is not clear closes the connection: after the answer
+ * nothing that follows on the wire is taken for a request.
  *
- * Not visible from here: 0.9.75 takes a header without a name (": x") for the end of the headers. What follows is then read
- * as the next request and refused as malformed; proxies drop or refuse such lines.
+ * Not visible from here: 0.9.75 takes a header without a name (": x") for the end of the headers. What follows is then
+ * read as the next request and refused as malformed; proxies drop or refuse such lines.
  */
 #include <string.h>
 #include <strings.h>
@@ -115,7 +115,8 @@ bool vet_headers(struct http_request *rq, const char *version)
     if (f.transfer_encodings > 0 && !http11)
         return malformed(rq, "Transfer-Encoding in an HTTP/1.0 request");
     if (f.bad_transfer_encoding)
-        return refuse(rq, 501, "invalid-request", "Not implemented", "the only Transfer-Encoding understood is chunked");
+        return refuse(rq, 501, "invalid-request", "Not implemented",
+                      "the only Transfer-Encoding understood is chunked");
     if (f.bad_name)
         return malformed(rq, "a header name is not a token");
     if (f.bad_value)
@@ -131,6 +132,7 @@ bool vet_headers(struct http_request *rq, const char *version)
     if (rq->n_path == 0 && strcmp(rq->method, "OPTIONS") != 0)
         return malformed(rq, "the request target \"*\" goes with OPTIONS only");
     if (f.bad_expect)
-        return refuse(rq, 417, "expectation-failed", "Expectation failed", "the only expectation understood is 100-continue");
+        return refuse(rq, 417, "expectation-failed", "Expectation failed",
+                      "the only expectation understood is 100-continue");
     return true;
 }

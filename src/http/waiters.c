@@ -1,10 +1,13 @@
-/* waiters.c - requests that wait for the same thing, by key. At most limits.suspended of them, so 64 short lists will do. */
+/* waiters.c - requests that wait for the same thing, by key. At most limits.suspended of them, so 64 short lists will
+ * do. */
 #include <stdint.h>
 #include <stdlib.h>
 
 #include "http/http_int.h"
 
-enum { BUCKETS = 64 };
+enum {
+    BUCKETS = 64
+};
 
 struct http_waiters {
     pthread_mutex_t mu;

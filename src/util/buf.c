@@ -8,7 +8,9 @@
 
 #include "util/size.h"
 
-enum { FIRST_CAPACITY = 256 };
+enum {
+    FIRST_CAPACITY = 256
+};
 
 void buf_init(struct buf *b, size_t max)
 {

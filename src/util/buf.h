@@ -24,7 +24,10 @@ struct buf {
     enum amx_status status; /* AMX_OK, AMX_NO_MEMORY or AMX_TOO_LARGE: the first failure; what was in before stays */
 };
 
-#define BUF_INIT(max_bytes) {NULL, 0, 0, (max_bytes), AMX_OK}
+#define BUF_INIT(max_bytes)                                                                                            \
+    {                                                                                                                  \
+        NULL, 0, 0, (max_bytes), AMX_OK                                                                                \
+    }
 /* AUTO(buf) b = BUF_INIT(n): buf_done runs at the end of the block. For any struct x with x_done(struct x *). */
 #define AUTO(type) __attribute__((cleanup(type##_done))) struct type
 
@@ -41,7 +44,7 @@ enum amx_status buf_printf(struct buf *b, const char *format, ...) __attribute__
 char *buf_reserve(struct buf *b, size_t n);
 void buf_grew(struct buf *b, size_t n);
 
-void buf_clear(struct buf *b);              /* n = 0 and status AMX_OK; keeps the memory */
+void buf_clear(struct buf *b);               /* n = 0 and status AMX_OK; keeps the memory */
 const char *buf_string(const struct buf *b); /* 0-terminated, "" when empty; borrowed until the next change */
 /* Hands the bytes (0-terminated) over; free() them. NULL if the buffer failed or memory is out; empty gives "". */
 char *buf_take(struct buf *b, size_t *n);

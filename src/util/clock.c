@@ -1,20 +1,21 @@
-/* clock.c - the program's only clock, and RFC 3339 text. Calendar arithmetic is done here (days from civil date, proleptic
- * Gregorian) because timegm and strptime depend on locale and accept too much. */
+/* clock.c - the program's only clock, and RFC 3339 text. Calendar arithmetic is done here (days from civil date,
+ * proleptic Gregorian) because timegm and strptime depend on locale and accept too much. */
 #include "util/clock.h"
 
 #include <stdatomic.h>
 #include <stdio.h>
 #include <time.h>
 
-static _Atomic int64_t test_offset_ms;            /* added to both clocks */
-static _Atomic int64_t test_wall_ms = INT64_MIN;  /* INT64_MIN: the wall clock runs */
+static _Atomic int64_t test_offset_ms;           /* added to both clocks */
+static _Atomic int64_t test_wall_ms = INT64_MIN; /* INT64_MIN: the wall clock runs */
 
 int64_t clock_monotonic_ns(void)
 {
     struct timespec t;
     if (clock_gettime(CLOCK_MONOTONIC, &t) != 0)
         return 0; /* cannot fail on Linux with this clock */
-    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec + atomic_load_explicit(&test_offset_ms, memory_order_relaxed) * 1000000;
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec +
+           atomic_load_explicit(&test_offset_ms, memory_order_relaxed) * 1000000;
 }
 
 int64_t clock_monotonic_ms(void)

@@ -1,8 +1,8 @@
 /* csv_rows.c - rows out of pushed CSV bytes.
  *
  * libcsv calls back per cell and per row and cannot be stopped from inside a callback; so the first failure is kept and
- * later callbacks do nothing. It is fed in pieces of 16 KiB, and after each the cell it is still collecting is measured:
- * memory stays within the row limit plus one piece.
+ * later callbacks do nothing. It is fed in pieces of 16 KiB, and after each the cell it is still collecting is
+ * measured: memory stays within the row limit plus one piece.
  */
 #include "util/csv_rows.h"
 
@@ -13,7 +13,9 @@
 #include "util/error.h"
 #include "util/size.h"
 
-enum { PIECE_BYTES = 16384 };
+enum {
+    PIECE_BYTES = 16384
+};
 
 static const char byte_order_mark[] = "\xEF\xBB\xBF";
 
@@ -21,13 +23,13 @@ struct csv_rows {
     struct csv_parser parser;
     csv_rows_fn *header, *row;
     void *context;
-    struct buf bytes;      /* cells of the row so far, each with a 0 behind it */
-    size_t *ends;          /* end of cell i in bytes (its 0) */
-    struct slice *cells;   /* built from ends when the row is whole; same capacity */
+    struct buf bytes;    /* cells of the row so far, each with a 0 behind it */
+    size_t *ends;        /* end of cell i in bytes (its 0) */
+    struct slice *cells; /* built from ends when the row is whole; same capacity */
     size_t n_cells, capacity, max_cells, max_row_bytes;
-    size_t width;          /* cells of the header */
-    uint64_t number;       /* rows given */
-    unsigned mark_at;      /* bytes of the byte order mark seen, 3 = past it */
+    size_t width;     /* cells of the header */
+    uint64_t number;  /* rows given */
+    unsigned mark_at; /* bytes of the byte order mark seen, 3 = past it */
     enum amx_status status;
     struct amx_error *err; /* of the running call */
 };
@@ -38,7 +40,8 @@ static int no_blank(unsigned char c)
     return 0;
 }
 
-struct csv_rows *csv_rows_new(size_t max_row_bytes, size_t max_cells, csv_rows_fn *header, csv_rows_fn *row, void *context)
+struct csv_rows *csv_rows_new(size_t max_row_bytes, size_t max_cells, csv_rows_fn *header, csv_rows_fn *row,
+                              void *context)
 {
     struct csv_rows *rows = calloc(1, sizeof *rows);
     if (rows == NULL)

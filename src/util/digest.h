@@ -6,7 +6,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { DIGEST_BYTES = 32, DIGEST_HEX_BYTES = 65 };
+enum {
+    DIGEST_BYTES = 32,
+    DIGEST_HEX_BYTES = 65
+};
 
 struct digest {
     struct sha256_ctx sha;

@@ -12,7 +12,7 @@
 
 static const size_t dump_flags = JSON_COMPACT | JSON_REAL_PRECISION(9) | JSON_ENCODE_ANY;
 
-/* ---- loading ------------------------------------------------------------------------------------------------------- */
+/* ---- loading ---------------------------------------------------------------------------------------------------- */
 
 enum amx_status jsonx_load(const char *text, size_t n, json_t **out, struct amx_error *err)
 {
@@ -23,7 +23,8 @@ enum amx_status jsonx_load(const char *text, size_t n, json_t **out, struct amx_
             return error_set(err, AMX_NO_MEMORY, "out of memory");
         if (n == 0)
             return error_set(err, AMX_INVALID, "the body is empty; JSON is expected");
-        /* Jansson quotes the text near the place; it may be anything, so only the first words of the message are kept. */
+        /* Jansson quotes the text near the place; it may be anything, so only the first words of the message are kept.
+         */
         int words = (int)strcspn(why.text, "\r\n");
         if (!utf8_valid(why.text, (size_t)words))
             return error_set(err, AMX_INVALID, "not JSON: line %d, column %d: invalid UTF-8", why.line, why.column);
@@ -47,7 +48,7 @@ enum amx_status jsonx_load_object(const char *text, size_t n, json_t **out, stru
     return AMX_OK;
 }
 
-/* ---- pointers and errors ------------------------------------------------------------------------------------------- */
+/* ---- pointers and errors ---------------------------------------------------------------------------------------- */
 
 char *jsonx_pointer(char out[JSONX_POINTER_BYTES], const char *prefix, const char *name)
 {
@@ -113,7 +114,7 @@ enum amx_status jsonx_only_fields(const json_t *object, const char *const *names
     return AMX_OK;
 }
 
-/* ---- typed fields -------------------------------------------------------------------------------------------------- */
+/* ---- typed fields ----------------------------------------------------------------------------------------------- */
 
 /* The field, or NULL when absent or null; `need` makes that an error. */
 static enum amx_status find(const json_t *object, const char *name, const char *prefix, bool need, const json_t **out,
@@ -147,14 +148,14 @@ static enum amx_status get_string(const json_t *object, const char *name, const 
     return AMX_OK;
 }
 
-enum amx_status jsonx_need_string(const json_t *object, const char *name, const char *prefix, const char **out, size_t *n,
-                                  struct amx_error *err)
+enum amx_status jsonx_need_string(const json_t *object, const char *name, const char *prefix, const char **out,
+                                  size_t *n, struct amx_error *err)
 {
     return get_string(object, name, prefix, true, false, out, n, err);
 }
 
-enum amx_status jsonx_opt_string(const json_t *object, const char *name, const char *prefix, const char **out, size_t *n,
-                                 struct amx_error *err)
+enum amx_status jsonx_opt_string(const json_t *object, const char *name, const char *prefix, const char **out,
+                                 size_t *n, struct amx_error *err)
 {
     return get_string(object, name, prefix, false, false, out, n, err);
 }
@@ -254,7 +255,7 @@ enum amx_status jsonx_opt_object(const json_t *object, const char *name, const c
     return get_typed(object, name, prefix, false, JSON_OBJECT, "an object", out, err);
 }
 
-/* ---- writing ------------------------------------------------------------------------------------------------------- */
+/* ---- writing ---------------------------------------------------------------------------------------------------- */
 
 static int dump_piece(const char *bytes, size_t n, void *out)
 {

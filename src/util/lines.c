@@ -43,7 +43,8 @@ static enum amx_status keep(struct lines *l, const char *bytes, size_t n, struct
     return AMX_OK;
 }
 
-enum amx_status lines_push(struct lines *l, const char *bytes, size_t n, lines_fn *line, void *context, struct amx_error *err)
+enum amx_status lines_push(struct lines *l, const char *bytes, size_t n, lines_fn *line, void *context,
+                           struct amx_error *err)
 {
     while (n > 0 && l->status == AMX_OK) {
         const char *end = memchr(bytes, '\n', n);

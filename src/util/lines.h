@@ -1,4 +1,5 @@
-/* lines.h - splits bytes that arrive in pieces into lines (NDJSON). Lines that lie whole within one piece are not copied. */
+/* lines.h - splits bytes that arrive in pieces into lines (NDJSON). Lines that lie whole within one piece are not
+ * copied. */
 #ifndef UTIL_LINES_H
 #define UTIL_LINES_H
 
@@ -8,8 +9,8 @@
 #include "annotmix.h"
 #include "util/buf.h"
 
-/* One line without its end (LF or CR LF), borrowed for the call. Blank lines (blanks and tabs only) are counted, not given.
- * Any status but AMX_OK ends the work. */
+/* One line without its end (LF or CR LF), borrowed for the call. Blank lines (blanks and tabs only) are counted, not
+ * given. Any status but AMX_OK ends the work. */
 typedef enum amx_status lines_fn(void *context, uint64_t number, const char *text, size_t n, struct amx_error *err);
 
 struct lines {
@@ -20,9 +21,10 @@ struct lines {
 
 void lines_init(struct lines *l, size_t max_line_bytes);
 void lines_done(struct lines *l);
-/* The next piece. AMX_TOO_LARGE (err->line set) for a longer line, AMX_NO_MEMORY, or what the function returned. After a
- * failure further calls return it again and do nothing. */
-enum amx_status lines_push(struct lines *l, const char *bytes, size_t n, lines_fn *line, void *context, struct amx_error *err);
+/* The next piece. AMX_TOO_LARGE (err->line set) for a longer line, AMX_NO_MEMORY, or what the function returned. After
+ * a failure further calls return it again and do nothing. */
+enum amx_status lines_push(struct lines *l, const char *bytes, size_t n, lines_fn *line, void *context,
+                           struct amx_error *err);
 /* No more pieces: a last line without an end is given too. */
 enum amx_status lines_end(struct lines *l, lines_fn *line, void *context, struct amx_error *err);
 

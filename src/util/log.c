@@ -1,5 +1,5 @@
-/* log.c - one line per event, made in a buffer on the stack and written with one write(2): no lock, no allocation, so that
- * it also works when memory is out. A value that does not fit is cut; the line stays valid JSON. */
+/* log.c - one line per event, made in a buffer on the stack and written with one write(2): no lock, no allocation, so
+ * that it also works when memory is out. A value that does not fit is cut; the line stays valid JSON. */
 #include "util/log.h"
 
 #include <errno.h>
@@ -14,7 +14,11 @@
 #include "util/numbers.h"
 #include "util/utf8.h"
 
-enum { LINE_BYTES = 4096, VALUE_BYTES = 1500, TAIL_BYTES = 8 /* room for closing quote, brace, newline */ };
+enum {
+    LINE_BYTES = 4096,
+    VALUE_BYTES = 1500,
+    TAIL_BYTES = 8 /* room for closing quote, brace, newline */
+};
 
 static const char *const level_names[] = {"debug", "info", "warn", "error"};
 static _Atomic int log_fd = 2;
@@ -76,8 +80,9 @@ static void put_escaped(struct line *line, const char *text)
             escape[0] = '\\';
             escape[1] = (char)c;
             ok = put(line, escape, 2);
-        } else if (c < 0x20 || c == 0x7F || (c == 0xC2 && n - i >= 2 && (unsigned char)text[i + 1] < 0xA0 &&
-                                             (unsigned char)text[i + 1] >= 0x80)) {
+        } else if (c < 0x20 || c == 0x7F ||
+                   (c == 0xC2 && n - i >= 2 && (unsigned char)text[i + 1] < 0xA0 &&
+                    (unsigned char)text[i + 1] >= 0x80)) {
             unsigned point = c < 0x80 ? c : (unsigned char)text[i + 1];
             (void)snprintf(escape, sizeof escape, "\\u%04x", point);
             ok = put(line, escape, 6);

@@ -1,12 +1,12 @@
 /* numbers.c - numbers in text.
  *
- * Reading: mantissas up to 2^53 with a power of ten up to 22 are exact in one double operation (Clinger 1990, "How to read
- * floating point numbers accurately"); that is nearly every feature of a CSV file. The rest goes to strtod, which is correct
- * but slower and depends on the locale (the program never calls setlocale).
+ * Reading: mantissas up to 2^53 with a power of ten up to 22 are exact in one double operation (Clinger 1990, "How to
+ * read floating point numbers accurately"); that is nearly every feature of a CSV file. The rest goes to strtod, which
+ * is correct but slower and depends on the locale (the program never calls setlocale).
  *
- * Writing: nine digits of a float are its double scaled by a power of ten and rounded. The scaling is off by a few units of
- * 2^-53, which matters only when the digits after the ninth are nearly a tie; then snprintf decides. Measured against
- * snprintf: the same text for 10^8 random floats, about 8 times faster.
+ * Writing: nine digits of a float are its double scaled by a power of ten and rounded. The scaling is off by a few
+ * units of 2^-53, which matters only when the digits after the ninth are nearly a tie; then snprintf decides. Measured
+ * against snprintf: the same text for 10^8 random floats, about 8 times faster.
  */
 #include "util/numbers.h"
 
@@ -16,7 +16,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LONGEST_NUMBER = 512 };
+enum {
+    LONGEST_NUMBER = 512
+};
 
 static const double powers[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  1e8,  1e9,  1e10, 1e11,
                                 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
@@ -127,7 +129,8 @@ size_t number_double_text(double value, char out[NUMBER_TEXT_BYTES])
     return (size_t)n;
 }
 
-/* Nine digits of |value| in *digits (10^8 .. 10^9-1) and its decimal exponent; false near a tie or out of the exact range. */
+/* Nine digits of |value| in *digits (10^8 .. 10^9-1) and its decimal exponent; false near a tie or out of the exact
+ * range. */
 static bool nine_digits(double value, uint32_t *digits, int *exponent)
 {
     int e = (int)floor(log10(value));

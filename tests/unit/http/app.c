@@ -16,9 +16,11 @@ static atomic_int state_value;
 static pthread_mutex_t observed_mu = PTHREAD_MUTEX_INITIALIZER;
 static struct app_counts seen; /* guarded by observed_mu */
 
-/* ---- the writer's stand-in ------------------------------------------------------------------------------------------ */
+/* ---- the writer's stand-in -------------------------------------------------------------------------------------- */
 
-enum { QUEUE = 1024 };
+enum {
+    QUEUE = 1024
+};
 static pthread_mutex_t mu = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
 static struct http_request *queue[QUEUE]; /* guarded by mu */
@@ -72,7 +74,7 @@ unsigned app_held(void)
     return n;
 }
 
-/* ---- handlers -------------------------------------------------------------------------------------------------------- */
+/* ---- handlers --------------------------------------------------------------------------------------------------- */
 
 static void reply_text(struct http_request *rq, int status, const char *text)
 {
@@ -107,7 +109,8 @@ static void query(struct http_request *rq)
     static const char *const names[] = {"n", "id", "flag", NULL};
     int64_t n;
     bool flag;
-    if (!http_query_only(rq, names) || !http_query_int(rq, "n", 1, 100, 10, &n) || !http_query_bool(rq, "flag", false, &flag))
+    if (!http_query_only(rq, names) || !http_query_int(rq, "n", 1, 100, 10, &n) ||
+        !http_query_bool(rq, "flag", false, &flag))
         return;
     json_t *ids = json_array();
     for (unsigned i = 0; http_query_nth(rq, "id", i) != NULL; i++)
@@ -143,8 +146,9 @@ static void echo(struct http_request *rq)
 {
     size_t n;
     const char *body = http_body(rq, &n);
-    http_reply_json(rq, 200, json_pack("{s:I, s:s%, s:s}", "n", (json_int_t)n, "start", body != NULL ? body : "", n < 20 ? n : 20, "type",
-                                       http_media_type(rq)));
+    http_reply_json(rq, 200,
+                    json_pack("{s:I, s:s%, s:s}", "n", (json_int_t)n, "start", body != NULL ? body : "",
+                              n < 20 ? n : 20, "type", http_media_type(rq)));
 }
 
 static void forbid(struct http_request *rq)
@@ -204,7 +208,7 @@ static void watch_state(struct http_request *rq)
     (void)http_suspend(rq, HTTP_WAIT_POLL, 60000, waited);
 }
 
-/* ---- streamed bodies -------------------------------------------------------------------------------------------------- */
+/* ---- streamed bodies -------------------------------------------------------------------------------------------- */
 
 struct upload {
     uint64_t bytes, sum;
@@ -245,11 +249,11 @@ static void upload_finish(struct http_request *rq)
     struct amx_error err = {.code = AMX_OK};
     enum amx_status status = http_body_status(rq, &err);
     http_reply_json(rq, status == AMX_OK ? 200 : 400,
-                    json_pack("{s:I, s:I, s:i, s:s}", "bytes", (json_int_t)upload->bytes, "sum", (json_int_t)(upload->sum & 0xFFFFFFFF),
-                              "status", (int)status, "text", err.text));
+                    json_pack("{s:I, s:I, s:i, s:s}", "bytes", (json_int_t)upload->bytes, "sum",
+                              (json_int_t)(upload->sum & 0xFFFFFFFF), "status", (int)status, "text", err.text));
 }
 
-/* ---- streamed replies ------------------------------------------------------------------------------------------------- */
+/* ---- streamed replies ------------------------------------------------------------------------------------------- */
 
 struct download {
     int64_t left;
@@ -307,10 +311,11 @@ static void events(struct http_request *rq)
     struct download *d = calloc(1, sizeof *d);
     d->told = -1;
     http_watch(app_waiters, 1, rq);
-    http_reply_stream(rq, 200, "text/event-stream", http_query(rq, "beat") != NULL ? 20 : 60000, events_pull, d, download_free);
+    http_reply_stream(rq, 200, "text/event-stream", http_query(rq, "beat") != NULL ? 20 : 60000, events_pull, d,
+                      download_free);
 }
 
-/* ---- table ------------------------------------------------------------------------------------------------------------ */
+/* ---- table ------------------------------------------------------------------------------------------------------ */
 
 static const char *const json_types[] = {"application/json", NULL};
 static const char *const stream_types[] = {"application/x-ndjson", "text/csv", NULL};

@@ -8,13 +8,13 @@
 #include "http/http.h"
 #include "util/buf.h"
 
-/* ---- the server: app.c -------------------------------------------------------------------------------------------- */
+/* ---- the server: app.c ------------------------------------------------------------------------------------------ */
 
 struct app_counts {
-    unsigned completed;      /* requests for which `completed` ran */
-    unsigned freed;          /* stream contexts freed */
-    uint64_t received;       /* bytes of streamed bodies */
-    unsigned last_status;    /* of the last request told to `observed` */
+    unsigned completed;   /* requests for which `completed` ran */
+    unsigned freed;       /* stream contexts freed */
+    uint64_t received;    /* bytes of streamed bodies */
+    unsigned last_status; /* of the last request told to `observed` */
     char last_route[64], last_method[16];
 };
 
@@ -30,7 +30,7 @@ unsigned app_held(void); /* requests that wait for it */
 /* Waits until the condition holds; false after 20 s. */
 bool until(bool (*condition)(void *), void *context);
 
-/* ---- the client: peer.c ------------------------------------------------------------------------------------------- */
+/* ---- the client: peer.c ----------------------------------------------------------------------------------------- */
 
 struct peer {
     int fd;
@@ -38,7 +38,7 @@ struct peer {
 };
 struct answer {
     int status;
-    char head[8192];     /* status line and headers */
+    char head[8192]; /* status line and headers */
     char body[1 << 20];
     size_t n;
     bool chunked, ended; /* ended: the last chunk, or all of Content-Length, came */
@@ -48,8 +48,8 @@ void peer_connect(struct peer *peer, const struct http_server *server);
 void peer_close(struct peer *peer);
 bool peer_send(struct peer *peer, const char *text);
 bool peer_send_bytes(struct peer *peer, const void *bytes, size_t n);
-/* The next answer (of a HEAD request: no body). False when the connection ends before its head is complete. The struct is
- * static: one answer at a time. */
+/* The next answer (of a HEAD request: no body). False when the connection ends before its head is complete. The struct
+ * is static: one answer at a time. */
 struct answer *peer_read(struct peer *peer, bool is_head);
 /* True when the server closes (and sends nothing more) within 20 s. */
 bool peer_sees_end(struct peer *peer);

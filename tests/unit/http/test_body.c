@@ -19,8 +19,8 @@ static struct http_limits limits(void)
 }
 
 /* One request with a body; chunked in pieces of `chunk` bytes when that is not 0. */
-static struct answer *post(const struct http_server *server, const char *target, const char *headers, const void *body, size_t n,
-                           size_t chunk)
+static struct answer *post(const struct http_server *server, const char *target, const char *headers, const void *body,
+                           size_t n, size_t chunk)
 {
     static struct answer none;
     AUTO(buf) out = BUF_INIT((size_t)64 << 20);
@@ -106,7 +106,9 @@ TEST(http_body_too_large_is_heard)
     CHECK_INT(post(server, "/forbidden", JSON, body, 990000, 0)->status, 403);
     CHECK_INT(post(server, "/nowhere", JSON, body, 990000, 0)->status, 404);
     CHECK_INT(ask_status(server, "POST /echo HTTP/1.1\r\n" HOST JSON "Content-Length: 99999999999\r\n\r\n"), 413);
-    CHECK_INT(ask_status(server, "PATCH /hello HTTP/1.1\r\n" HOST JSON "Authorization: x\r\nContent-Length: 99999999999\r\n\r\n"), 413);
+    CHECK_INT(ask_status(server, "PATCH /hello HTTP/1.1\r\n" HOST JSON
+                                 "Authorization: x\r\nContent-Length: 99999999999\r\n\r\n"),
+              413);
     /* A chunked one has no announced length: cut after the bound. */
     struct peer peer;
     peer_connect(&peer, server);
@@ -138,7 +140,9 @@ TEST(http_expect_continue)
         int status;
     } cases[] = {
         {"POST /echo HTTP/1.1\r\n" HOST JSON "Expect: 100-continue\r\nContent-Length: 100001\r\n\r\n", 413},
-        {"POST /echo HTTP/1.1\r\n" HOST "Content-Type: text/plain\r\nExpect: 100-continue\r\nContent-Length: 10\r\n\r\n", 415},
+        {"POST /echo HTTP/1.1\r\n" HOST
+         "Content-Type: text/plain\r\nExpect: 100-continue\r\nContent-Length: 10\r\n\r\n",
+         415},
         {"POST /nowhere HTTP/1.1\r\n" HOST JSON "Expect: 100-continue\r\nContent-Length: 10\r\n\r\n", 404},
         {"PUT /secret HTTP/1.1\r\n" HOST JSON "Expect: 100-continue\r\nContent-Length: 10\r\n\r\n", 401},
         {"POST /echo HTTP/1.1\r\n" HOST JSON "Expect: miracles\r\nContent-Length: 10\r\n\r\n", 417},
@@ -178,7 +182,8 @@ TEST(http_body_gzip_whole)
     size_t n = gzip_bytes(body, 100000, packed, sizeof packed);
     CHECK_INT(field(post(server, "/echo", JSON "Content-Encoding: gzip\r\n", packed, n, 0), "n"), 100000);
     CHECK_INT(field(post(server, "/echo", JSON "Content-Encoding: x-gzip\r\n", packed, n, 7), "n"), 100000);
-    size_t first = gzip_bytes("[1,", 3, packed, sizeof packed), both = first + gzip_bytes("2]", 2, packed + first, sizeof packed - first);
+    size_t first = gzip_bytes("[1,", 3, packed, sizeof packed),
+           both = first + gzip_bytes("2]", 2, packed + first, sizeof packed - first);
     const struct answer *a = post(server, "/echo", JSON "Content-Encoding: gzip\r\n", packed, both, 0);
     CHECK(strstr(a->body, "[1,2]") != NULL); /* two members */
     static const size_t cuts[] = {1, 5, 12};
@@ -219,7 +224,8 @@ TEST(http_body_streamed)
             CHECK_INT(a->status, 200);
             CHECK_INT(field(a, "bytes"), n);
             CHECK_INT(field(a, "sum"), sum);
-            a = post(server, targets[i], "Content-Type: text/csv\r\nContent-Encoding: gzip\r\n", packed, n_packed, chunks[k]);
+            a = post(server, targets[i], "Content-Type: text/csv\r\nContent-Encoding: gzip\r\n", packed, n_packed,
+                     chunks[k]);
             CHECK_INT(field(a, "bytes"), n);
             CHECK_INT(field(a, "sum"), sum);
         }
@@ -266,15 +272,26 @@ TEST(http_malformed)
         const char *name, *request;
         int status, other; /* other: also right (libmicrohttpd answers itself, or another version does) */
     } cases[] = {
-        {"CL + TE", "POST /echo HTTP/1.1\r\n" HOST JSON "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400, 400},
-        {"TE + CL", "POST /echo HTTP/1.1\r\n" HOST JSON "Transfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n0\r\n\r\n", 400, 400},
-        {"CL + TE, GET", "GET /hello HTTP/1.1\r\n" HOST "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400, 400},
+        {"CL + TE",
+         "POST /echo HTTP/1.1\r\n" HOST JSON "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400,
+         400},
+        {"TE + CL",
+         "POST /echo HTTP/1.1\r\n" HOST JSON "Transfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n0\r\n\r\n", 400,
+         400},
+        {"CL + TE, GET",
+         "GET /hello HTTP/1.1\r\n" HOST "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400, 400},
         {"two CL", "POST /echo HTTP/1.1\r\n" HOST JSON "Content-Length: 2\r\nContent-Length: 40\r\n\r\n{}", 400, 400},
-        {"two CL, first 0", "POST /echo HTTP/1.1\r\n" HOST JSON "Content-Length: 0\r\nContent-Length: 40\r\n\r\n", 400, 400},
+        {"two CL, first 0", "POST /echo HTTP/1.1\r\n" HOST JSON "Content-Length: 0\r\nContent-Length: 40\r\n\r\n", 400,
+         400},
         {"two CL, GET", "GET /hello HTTP/1.1\r\n" HOST "Content-Length: 2\r\nContent-Length: 40\r\n\r\n{}", 400, 400},
-        {"two equal CL", "POST /echo HTTP/1.1\r\n" HOST JSON "Content-Length: 2\r\nContent-Length: 2\r\n\r\n{}", 400, 400},
-        {"TE with a blank", "POST /echo HTTP/1.1\r\n" HOST JSON "Transfer-Encoding : chunked\r\nContent-Length: 2\r\n\r\n{}", 400, 400},
-        {"TE twice", "POST /echo HTTP/1.1\r\n" HOST JSON "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n0\r\n\r\n", 400, 501},
+        {"two equal CL", "POST /echo HTTP/1.1\r\n" HOST JSON "Content-Length: 2\r\nContent-Length: 2\r\n\r\n{}", 400,
+         400},
+        {"TE with a blank",
+         "POST /echo HTTP/1.1\r\n" HOST JSON "Transfer-Encoding : chunked\r\nContent-Length: 2\r\n\r\n{}", 400, 400},
+        {"TE twice",
+         "POST /echo HTTP/1.1\r\n" HOST JSON
+         "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n0\r\n\r\n",
+         400, 501},
         {"TE in 1.0", "POST /echo HTTP/1.0\r\n" HOST JSON "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400, 400},
         {"TE xchunked", "POST /echo HTTP/1.1\r\n" HOST JSON "Transfer-Encoding: xchunked\r\n\r\n", 501, 400},
         {"TE gzip, chunked", "POST /echo HTTP/1.1\r\n" HOST JSON "Transfer-Encoding: gzip, chunked\r\n\r\n", 501, 400},
@@ -293,7 +310,8 @@ TEST(http_malformed)
         {"CL 0x3", "POST /echo HTTP/1.1\r\n" HOST JSON "Content-Length: 0x3\r\n\r\n[1]", 400, 400},
         {"CL 3, 3", "POST /echo HTTP/1.1\r\n" HOST JSON "Content-Length: 3, 3\r\n\r\n[1]", 400, 400},
         {"CL 2^64", "POST /echo HTTP/1.1\r\n" HOST JSON "Content-Length: 18446744073709551616\r\n\r\n", 413, 400},
-        {"chunk size", "POST /echo HTTP/1.1\r\n" HOST JSON "Transfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n", 413, 400},
+        {"chunk size", "POST /echo HTTP/1.1\r\n" HOST JSON "Transfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n",
+         413, 400},
     };
     struct http_limits l = limits();
     struct http_server *server = app_start(&l);
@@ -304,7 +322,8 @@ TEST(http_malformed)
         (void)peer_send(&peer, "GET /p/smuggled/items/1 HTTP/1.1\r\n" HOST "\r\n");
         const struct answer *a = peer_read(&peer, false);
         int status = a != NULL ? a->status : 0;
-        if ((status != cases[i].status && status != cases[i].other) || (a != NULL && strstr(a->body, "smuggled") != NULL)) {
+        if ((status != cases[i].status && status != cases[i].other) ||
+            (a != NULL && strstr(a->body, "smuggled") != NULL)) {
             printf("%s: %d\n", cases[i].name, status);
             CHECK_STR(cases[i].name, "its status");
         }
@@ -321,9 +340,10 @@ TEST(http_malformed)
 
 TEST(http_half_requests_leave_nothing)
 {
-    static const char *const starts[] = {"G", "GET /hello HTTP/1.1\r\n", "GET /hello HTTP/1.1\r\n" HOST "X: ",
-                                         "POST /echo HTTP/1.1\r\n" HOST JSON "Content-Length: 10\r\n\r\n[1,",
-                                         "POST /upload?every=1 HTTP/1.1\r\n" HOST "Content-Type: text/csv\r\nContent-Length: 10\r\n\r\n123"};
+    static const char *const starts[] = {
+        "G", "GET /hello HTTP/1.1\r\n",
+        "GET /hello HTTP/1.1\r\n" HOST "X: ", "POST /echo HTTP/1.1\r\n" HOST JSON "Content-Length: 10\r\n\r\n[1,",
+        "POST /upload?every=1 HTTP/1.1\r\n" HOST "Content-Type: text/csv\r\nContent-Length: 10\r\n\r\n123"};
     struct http_server *server = app_start(NULL);
     for (size_t i = 0; i < sizeof starts / sizeof *starts; i++) {
         struct peer peer;
@@ -339,7 +359,7 @@ TEST(http_half_requests_leave_nothing)
     (void)buf_text(&big, "\r\n\r\n");
     int status = ask_status(server, buf_string(&big));
     CHECK(status == 431 || status == 413 || status == 0);
-    /* Data and end of the connection in one packet: 0.9.75 may see the end only by its time-out, so the rest is cut here.
-     * The sanitizer sees what is left over. */
+    /* Data and end of the connection in one packet: 0.9.75 may see the end only by its time-out, so the rest is cut
+     * here. The sanitizer sees what is left over. */
     app_stop(server, 100);
 }

@@ -54,10 +54,14 @@ TEST(http_routes)
     static const struct {
         const char *target;
         int status;
-    } cases[] = {{"/hello/", 404}, {"//hello", 404}, {"/hello/../hello", 404}, {"/Hello", 404}, {"/p//items/b", 404}, {"/p/a/items/", 404},
-                 {"/%68ello", 200}, {"/hello?", 200}, {"/p/a%00/items/b", 400}, {"/p/a%2/items/b", 400}, {"/p/%/items/b", 400},
-                 {"/hello?x=%00", 400}, {"/p/%zz/items/b", 400}, {"http://evil/hello", 400}, {"hello", 400},
-                 {"/1/2/3/4/5/6/7/8/9/10/11/12/13/14", 404}};
+    } cases[] = {{"/hello/", 404},         {"//hello", 404},
+                 {"/hello/../hello", 404}, {"/Hello", 404},
+                 {"/p//items/b", 404},     {"/p/a/items/", 404},
+                 {"/%68ello", 200},        {"/hello?", 200},
+                 {"/p/a%00/items/b", 400}, {"/p/a%2/items/b", 400},
+                 {"/p/%/items/b", 400},    {"/hello?x=%00", 400},
+                 {"/p/%zz/items/b", 400},  {"http://evil/hello", 400},
+                 {"hello", 400},           {"/1/2/3/4/5/6/7/8/9/10/11/12/13/14", 404}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         const struct answer *a = ask_get(server, cases[i].target, "");
         if (a == NULL || a->status != cases[i].status)
@@ -103,7 +107,9 @@ TEST(http_observed_and_gate)
     const struct answer *a = ask(server, "PUT /secret HTTP/1.1\r\n" HOST JSON "Content-Length: 2\r\n\r\n{}");
     CHECK_INT(a->status, 401);
     CHECK_STR(header_of(a, "WWW-Authenticate"), "Bearer");
-    CHECK_INT(ask_status(server, "PUT /secret HTTP/1.1\r\n" HOST JSON "Authorization: x\r\nContent-Length: 2\r\n\r\n{}"), 200);
+    CHECK_INT(
+        ask_status(server, "PUT /secret HTTP/1.1\r\n" HOST JSON "Authorization: x\r\nContent-Length: 2\r\n\r\n{}"),
+        200);
     CHECK(until(completed_are, &(unsigned){2}));
     CHECK_INT(ask_status(server, "BREW /secret?token=x HTTP/1.1\r\n" HOST "\r\n"), 501);
     http_server_stop(server, 5000);
@@ -121,7 +127,8 @@ TEST(http_queries)
     CHECK_STR(ask_get(server, "/query?n=7&id=a%2Fb&id=&id=x+y&flag=1&format=json", "")->body,
               "{\"n\":7,\"flag\":true,\"id\":[\"a/b\",\"\",\"x y\"]}");
     CHECK_STR(ask_get(server, "/query?id", "")->body, "{\"n\":10,\"flag\":false,\"id\":[\"\"]}");
-    static const char *const bad[] = {"/query?m=1", "/query?n=0", "/query?n=101", "/query?n=x", "/query?n=", "/query?flag=yes", "/query?N=1"};
+    static const char *const bad[] = {"/query?m=1", "/query?n=0",      "/query?n=101", "/query?n=x",
+                                      "/query?n=",  "/query?flag=yes", "/query?N=1"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         const struct answer *a = ask_get(server, bad[i], "");
         CHECK_INT(a->status, 400);
@@ -226,11 +233,12 @@ TEST(http_pipelining)
     struct http_server *server = app_start(NULL);
     struct peer peer;
     peer_connect(&peer, server);
-    CHECK(peer_send(&peer, "GET /p/a/items/1 HTTP/1.1\r\n" HOST "\r\n"
-                           "POST /echo HTTP/1.1\r\n" HOST JSON "Content-Length: 3\r\n\r\n[1]"
-                           "POST /suspend HTTP/1.1\r\n" HOST JSON "Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"
-                           "HEAD /hello HTTP/1.1\r\n" HOST "\r\n"
-                           "GET /p/a/items/5 HTTP/1.1\r\n" HOST "\r\n"));
+    CHECK(peer_send(&peer,
+                    "GET /p/a/items/1 HTTP/1.1\r\n" HOST "\r\n"
+                    "POST /echo HTTP/1.1\r\n" HOST JSON "Content-Length: 3\r\n\r\n[1]"
+                    "POST /suspend HTTP/1.1\r\n" HOST JSON "Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"
+                    "HEAD /hello HTTP/1.1\r\n" HOST "\r\n"
+                    "GET /p/a/items/5 HTTP/1.1\r\n" HOST "\r\n"));
     CHECK_STR(peer_read(&peer, false)->body, "[\"a\",\"1\"]");
     CHECK_STR(peer_read(&peer, false)->body, "{\"n\":3,\"start\":\"[1]\",\"type\":\"application/json\"}");
     CHECK_STR(peer_read(&peer, false)->body, "\"written\"");
@@ -254,7 +262,8 @@ TEST(http_listening)
     (void)snprintf(address, sizeof address, "127.0.0.1:%d", http_server_port(server));
     CHECK_INT(http_server_start(&where, &limits, &app, &other, &err), AMX_BUSY);
     CHECK(strstr(err.text, address) != NULL);
-    static const char *const bad[] = {"", "127.0.0.1", "127.0.0.1:", "127.0.0.1:x", "127.0.0.1:65536", "::1:80", "[::1]80", "host.example:80", ":80"};
+    static const char *const bad[] = {"",       "127.0.0.1", "127.0.0.1:",      "127.0.0.1:x", "127.0.0.1:65536",
+                                      "::1:80", "[::1]80",   "host.example:80", ":80"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         where.address = bad[i];
         CHECK_INT(http_server_start(&where, &limits, &app, &other, &err), AMX_INVALID);

@@ -31,7 +31,8 @@ static bool counts_are(void *context)
     const struct want *want = context;
     unsigned requests, connections, suspended;
     http_server_counts(want->server, &requests, &connections, &suspended);
-    return requests == want->requests && suspended == want->suspended && (want->connections == 0 || connections == want->connections);
+    return requests == want->requests && suspended == want->suspended &&
+           (want->connections == 0 || connections == want->connections);
 }
 
 static bool nobody(void *server)
@@ -46,7 +47,7 @@ static bool held_are(void *n)
     return app_held() == *(unsigned *)n;
 }
 
-#define SUSPEND "POST /suspend HTTP/1.1\r\n" HOST JSON "Content-Length: 2\r\n\r\n{}"
+#define SUSPEND       "POST /suspend HTTP/1.1\r\n" HOST JSON "Content-Length: 2\r\n\r\n{}"
 #define SUSPEND_AGAIN "POST /suspend?again=1 HTTP/1.1\r\n" HOST JSON "Content-Length: 2\r\n\r\n{}"
 
 struct sender {
@@ -242,7 +243,8 @@ TEST(http_drips_are_cut)
     struct http_server *server = app_start(&l);
     check_drip_is_cut(server, "GET /hello HTTP/1.1\r\nX: ");
     check_drip_is_cut(server, "POST /echo HTTP/1.1\r\n" HOST JSON "Content-Length: 1000\r\n\r\n");
-    check_drip_is_cut(server, "POST /upload HTTP/1.1\r\n" HOST "Content-Type: text/csv\r\nContent-Length: 1000\r\n\r\n");
+    check_drip_is_cut(server,
+                      "POST /upload HTTP/1.1\r\n" HOST "Content-Type: text/csv\r\nContent-Length: 1000\r\n\r\n");
     app_stop(server, 5000);
     clock_test_advance_ms(-7200);
 }
@@ -261,7 +263,8 @@ TEST(http_streams_at_a_good_pace_go_on)
     static char piece[20000];
     memset(piece, 'x', sizeof piece);
     peer_connect(&peer, server);
-    CHECK(peer_send(&peer, "POST /upload HTTP/1.1\r\n" HOST "Content-Type: text/csv\r\nContent-Length: 200000\r\n\r\n"));
+    CHECK(
+        peer_send(&peer, "POST /upload HTTP/1.1\r\n" HOST "Content-Type: text/csv\r\nContent-Length: 200000\r\n\r\n"));
     for (uint64_t i = 1; i <= 10; i++) {
         CHECK(peer_send_bytes(&peer, piece, sizeof piece));
         CHECK(until(received_all, &(uint64_t){i * sizeof piece}));
@@ -288,7 +291,7 @@ TEST(http_time_held_back_does_not_count)
     peer_connect(&witness, server);
     CHECK(peer_send(&witness, "GET "));
     CHECK(until(counts_are, &(struct want){.server = server, .requests = 1, .connections = 2}));
-    clock_test_advance_ms(100000); /* a request may take 4 s in all */
+    clock_test_advance_ms(100000);  /* a request may take 4 s in all */
     CHECK(peer_sees_end(&witness)); /* by now the sweeper has seen the new time */
     app_hold_writer(false);
     const struct answer *a = peer_read(&peer, false);
@@ -376,7 +379,8 @@ static void say_local(struct http_request *rq)
 
 TEST(http_unix_socket)
 {
-    static const struct http_route routes[] = {{"GET", "/", 0, NULL, NULL, NULL, say_local}, {NULL, NULL, 0, NULL, NULL, NULL, NULL}};
+    static const struct http_route routes[] = {{"GET", "/", 0, NULL, NULL, NULL, say_local},
+                                               {NULL, NULL, 0, NULL, NULL, NULL, NULL}};
     const struct http_app app = {.routes = routes};
     struct http_limits l = limits();
     struct http_server *server = NULL;

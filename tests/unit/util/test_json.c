@@ -16,8 +16,9 @@ static json_t *load(const char *text)
 
 TEST(json_loading_is_strict)
 {
-    static const char *const bad[] = {"", "{", "{\"a\":1,\"a\":2}", "[1e999]", "[NaN]", "[Infinity]", "{\"a\":1} x", "[\"\\u0000\"]",
-                                      "[\"\xFF\"]", "{'a':1}", "[1,]", "[01]", "[123456789012345678901]"};
+    static const char *const bad[] = {"",           "{",           "{\"a\":1,\"a\":2}",      "[1e999]",    "[NaN]",
+                                      "[Infinity]", "{\"a\":1} x", "[\"\\u0000\"]",          "[\"\xFF\"]", "{'a':1}",
+                                      "[1,]",       "[01]",        "[123456789012345678901]"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         json_t *json = NULL;
         struct amx_error err = {.code = AMX_OK};
@@ -40,7 +41,8 @@ TEST(json_loading_is_strict)
 
 TEST(json_fields_point_at_themselves)
 {
-    json_t *json = load("{\"n\":3,\"x\":2.5,\"s\":\"text\",\"z\":null,\"a\":[],\"o\":{},\"t\":true,\"big\":1e6,\"bad\":\"a\\nb\",\"a/b~c\":1}");
+    json_t *json = load("{\"n\":3,\"x\":2.5,\"s\":\"text\",\"z\":null,\"a\":[],\"o\":{},\"t\":true,\"big\":1e6,\"bad\":"
+                        "\"a\\nb\",\"a/b~c\":1}");
     struct amx_error err;
     const char *text = NULL;
     const json_t *value = NULL;
@@ -96,7 +98,8 @@ TEST(json_pointers_fit)
 TEST(json_writing)
 {
     size_t n = 0;
-    json_t *json = json_pack("{s:f, s:i, s:o, s:o}", "p", (double)0.1F, "i", 3, "nan", jsonx_real_or_null((double)NAN), "one", jsonx_real_or_null(1));
+    json_t *json = json_pack("{s:f, s:i, s:o, s:o}", "p", (double)0.1F, "i", 3, "nan", jsonx_real_or_null((double)NAN),
+                             "one", jsonx_real_or_null(1));
     char *text = jsonx_dump(json, &n);
     CHECK_STR(text, "{\"p\":0.100000001,\"i\":3,\"nan\":null,\"one\":1.0}");
     CHECK_INT(n, strlen(text));

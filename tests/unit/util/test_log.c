@@ -33,17 +33,20 @@ static char *finish(void)
 TEST(log_json_line)
 {
     begin(LOG_FORMAT_JSON);
-    log_info("hello", LOG_TEXT("route", "/v1/{p}"), LOG_INT("status", 200), LOG_REAL("ms", 1.5), LOG_TEXT("none", NULL));
+    log_info("hello", LOG_TEXT("route", "/v1/{p}"), LOG_INT("status", 200), LOG_REAL("ms", 1.5),
+             LOG_TEXT("none", NULL));
     log_debug("not this");
-    CHECK_STR(finish(), "{\"time\":\"2026-11-23T21:00:00.123Z\",\"level\":\"info\",\"message\":\"hello\",\"route\":\"/v1/{p}\","
-                        "\"status\":200,\"ms\":1.5,\"none\":null}\n");
+    CHECK_STR(finish(),
+              "{\"time\":\"2026-11-23T21:00:00.123Z\",\"level\":\"info\",\"message\":\"hello\",\"route\":\"/v1/{p}\","
+              "\"status\":200,\"ms\":1.5,\"none\":null}\n");
 }
 
 TEST(log_text_line)
 {
     begin(LOG_FORMAT_TEXT);
     log_warn("hello there", LOG_TEXT("a", "x"), LOG_TEXT("b", "two words"), LOG_TEXT("c", "line\nbreak\x1B[31m"));
-    CHECK_STR(finish(), "2026-11-23T21:00:00.123Z warn hello there a=x b=\"two words\" c=line\\u000abreak\\u001b[31m\n");
+    CHECK_STR(finish(),
+              "2026-11-23T21:00:00.123Z warn hello there a=x b=\"two words\" c=line\\u000abreak\\u001b[31m\n");
 }
 
 TEST(log_survives_any_value)
@@ -53,7 +56,8 @@ TEST(log_survives_any_value)
         value[i] = (char)(i % 255 + 1);
     value[sizeof value - 1] = '\0';
     begin(LOG_FORMAT_JSON);
-    log_error("m", LOG_TEXT("a", value), LOG_TEXT("b", value), LOG_TEXT("c", value), LOG_TEXT("d", value), LOG_INT("e", 1));
+    log_error("m", LOG_TEXT("a", value), LOG_TEXT("b", value), LOG_TEXT("c", value), LOG_TEXT("d", value),
+              LOG_INT("e", 1));
     char *line = finish();
     json_t *json = json_loads(line, 0, NULL);
     CHECK(json != NULL);

@@ -28,8 +28,9 @@ TEST(numbers_integers)
 TEST(numbers_doubles_refused)
 {
     double d = 7;
-    static const char *const bad[] = {"", "-", ".", "e5", "1e", "1e+", "nan", "NaN", "inf", "Infinity", "-inf", "0x10", "1,5",
-                                      " 1", "1 ", "1..2", "1e5.0", "1e999", "-1e999", "--1", "1d5"};
+    static const char *const bad[] = {"",    "-",    ".",        "e5",    "1e",     "1e+", "nan",
+                                      "NaN", "inf",  "Infinity", "-inf",  "0x10",   "1,5", " 1",
+                                      "1 ",  "1..2", "1e5.0",    "1e999", "-1e999", "--1", "1d5"};
     for (size_t k = 0; k < sizeof bad / sizeof *bad; k++)
         CHECK(!number_double(bad[k], strlen(bad[k]), &d));
     CHECK(d == 7);
@@ -37,9 +38,24 @@ TEST(numbers_doubles_refused)
 
 TEST(numbers_doubles_as_strtod)
 {
-    static const char *const good[] = {"0", "-0", "+1", "1.", ".5", "1e-400", "0.1", "123456789.125", "1e22", "1e23", "-2.5E-3",
-                                       "9007199254740993", "0.30000000000000004", "17976931348623157e292", "4.9e-324",
-                                       "1.000000000000000000e+00", "00012", "123456789012345678901234567890"};
+    static const char *const good[] = {"0",
+                                       "-0",
+                                       "+1",
+                                       "1.",
+                                       ".5",
+                                       "1e-400",
+                                       "0.1",
+                                       "123456789.125",
+                                       "1e22",
+                                       "1e23",
+                                       "-2.5E-3",
+                                       "9007199254740993",
+                                       "0.30000000000000004",
+                                       "17976931348623157e292",
+                                       "4.9e-324",
+                                       "1.000000000000000000e+00",
+                                       "00012",
+                                       "123456789012345678901234567890"};
     for (size_t k = 0; k < sizeof good / sizeof *good; k++) {
         double d = 7;
         CHECK(number_double(good[k], strlen(good[k]), &d));
@@ -50,7 +66,8 @@ TEST(numbers_doubles_as_strtod)
     for (int k = 0; k < 200000; k++) {
         char text[40];
         state = state * 6364136223846793005U + 1442695040888963407U;
-        (void)snprintf(text, sizeof text, "%.*g", 1 + (int)(state >> 60), ldexp((double)(state >> 11), (int)(state % 120) - 110));
+        (void)snprintf(text, sizeof text, "%.*g", 1 + (int)(state >> 60),
+                       ldexp((double)(state >> 11), (int)(state % 120) - 110));
         double d = 0;
         if (!number_double(text, strlen(text), &d) || d != strtod(text, NULL)) {
             CHECK_STR(text, "as strtod");
@@ -61,8 +78,9 @@ TEST(numbers_doubles_as_strtod)
 
 TEST(numbers_float_text_as_printf)
 {
-    static const float picked[] = {0, -0.0F, 1, -1, 0.1F, 0.5F, 1e-4F, 9.9999e-5F, 1e-5F, 123456792, 1e9F, 999999936, 1e15F, 1e16F,
-                                   3.4028235e38F, 1e-38F, 1e-45F, 0.3F, 16777216, 100, 1e8F, 1e-12F, 2.5e-3F};
+    static const float picked[] = {0,      -0.0F,     1,        -1,        0.1F,  0.5F,   1e-4F,         9.9999e-5F,
+                                   1e-5F,  123456792, 1e9F,     999999936, 1e15F, 1e16F,  3.4028235e38F, 1e-38F,
+                                   1e-45F, 0.3F,      16777216, 100,       1e8F,  1e-12F, 2.5e-3F};
     uint32_t state = 1;
     for (int k = 0; k < 1000000; k++) {
         float f;
@@ -91,8 +109,19 @@ TEST(utf8_validation)
     CHECK(utf8_valid("plain ascii text, more than 8", 29));
     CHECK(utf8_valid("\xC3\xA9\xE2\x82\xAC\xF0\x9F\x98\x80", 9));
     CHECK(utf8_valid("\xF4\x8F\xBF\xBF", 4));
-    static const char *const bad[] = {"\x80", "\xC0\x80", "\xC1\xBF", "\xC3", "\xE2\x82", "\xE0\x9F\xBF", "\xED\xA0\x80", "\xF0\x8F\xBF\xBF",
-                                      "\xF4\x90\x80\x80", "\xF5\x80\x80\x80", "\xFF", "abcdefgh\xC3", "abcdefg\xC3("};
+    static const char *const bad[] = {"\x80",
+                                      "\xC0\x80",
+                                      "\xC1\xBF",
+                                      "\xC3",
+                                      "\xE2\x82",
+                                      "\xE0\x9F\xBF",
+                                      "\xED\xA0\x80",
+                                      "\xF0\x8F\xBF\xBF",
+                                      "\xF4\x90\x80\x80",
+                                      "\xF5\x80\x80\x80",
+                                      "\xFF",
+                                      "abcdefgh\xC3",
+                                      "abcdefg\xC3("};
     for (size_t k = 0; k < sizeof bad / sizeof *bad; k++)
         CHECK(!utf8_valid(bad[k], strlen(bad[k])));
 }

@@ -8,7 +8,8 @@
 #include "util/lines.h"
 
 /* Collects "number:cell|cell;" */
-static enum amx_status collect_row(void *context, uint64_t row, const struct slice *cells, size_t n, struct amx_error *err)
+static enum amx_status collect_row(void *context, uint64_t row, const struct slice *cells, size_t n,
+                                   struct amx_error *err)
 {
     struct buf *out = context;
     (void)buf_printf(out, "%llu:", (unsigned long long)row);
@@ -33,7 +34,8 @@ static enum amx_status collect_line(void *context, uint64_t number, const char *
     return n == 4 && memcmp(text, "stop", 4) == 0 ? error_set_line(err, AMX_CONFLICT, number, "stopped") : AMX_OK;
 }
 
-static enum amx_status run_csv(const char *text, size_t n, size_t piece, size_t max_bytes, struct buf *out, struct amx_error *err)
+static enum amx_status run_csv(const char *text, size_t n, size_t piece, size_t max_bytes, struct buf *out,
+                               struct amx_error *err)
 {
     struct csv_rows *rows = csv_rows_new(max_bytes, 4, collect_row, collect_row, out);
     enum amx_status status = AMX_OK;
@@ -65,7 +67,9 @@ TEST(csv_rows_and_quotes)
     check_csv("a,b\n\"x,\"\"y\"\"\",\" z\n\"\n", "1:a|b;2:x,\"y\"| z\n;", AMX_OK, 0);
     check_csv("a,b\n x , y \n", "1:a|b;2: x | y ;", AMX_OK, 0); /* blanks are data */
     check_csv("a,b\n,\n", "1:a|b;2:|;", AMX_OK, 0);
-    check_csv("\xEF\xBB\xBF" "a,b\n1,2\n", "1:a|b;2:1|2;", AMX_OK, 0);
+    check_csv("\xEF\xBB\xBF"
+              "a,b\n1,2\n",
+              "1:a|b;2:1|2;", AMX_OK, 0);
     check_csv("\xEF\xBB", "1:\xEF\xBB;", AMX_OK, 0); /* not the whole mark: data */
     check_csv("a\n\n\nb\n", "1:a;2:b;", AMX_OK, 0);
 }
@@ -81,8 +85,8 @@ TEST(csv_rows_errors_name_the_row)
     check_csv("a\nstop\nmore\n", "1:a;2:stop;", AMX_CONFLICT, 2);
     check_csv("a,b,c,d,e\n", "", AMX_TOO_LARGE, 1);
     check_csv("a\n123456789012345678901234567890123456789012345678901\n", "1:a;", AMX_TOO_LARGE, 2);
-    check_csv("a\n12345678901234567890123456789012345678901234567890\n", "1:a;2:12345678901234567890123456789012345678901234567890;",
-              AMX_OK, 0);
+    check_csv("a\n12345678901234567890123456789012345678901234567890\n",
+              "1:a;2:12345678901234567890123456789012345678901234567890;", AMX_OK, 0);
 }
 
 TEST(csv_rows_bound_their_memory)
@@ -114,7 +118,8 @@ static void check_lines(const char *text, const char *want, enum amx_status want
         enum amx_status status = AMX_OK;
         lines_init(&lines, 10);
         for (size_t i = 0; i < strlen(text) && status == AMX_OK; i += piece)
-            status = lines_push(&lines, text + i, strlen(text) - i < piece ? strlen(text) - i : piece, collect_line, &out, &err);
+            status = lines_push(&lines, text + i, strlen(text) - i < piece ? strlen(text) - i : piece, collect_line,
+                                &out, &err);
         if (status == AMX_OK)
             status = lines_end(&lines, collect_line, &out, &err);
         lines_done(&lines);
