@@ -1,0 +1,117 @@
+/* cmd_serve.c - `annotmixd serve`: settings, log, signals, then the service until somebody ends it.
+ *
+ * Signals are blocked before any thread starts, so every thread inherits that and only this one takes them, by sigwait:
+ * no handler runs between two instructions of anything. SIGTERM, SIGINT and SIGHUP stop in order (host.h); while that
+ * goes on they have their default meaning again, so a second one ends the process at once. The database does not mind:
+ * what was answered is on disk.
+ *
+ * Standard output carries one line, when requests are answered; everything else goes to standard error.
+ */
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+
+#include "cmd.h"
+#include "host.h"
+#include "settings.h"
+#include "util/clock.h"
+#include "util/log.h"
+
+static void stop_signals(sigset_t *set)
+{
+    (void)sigemptyset(set);
+    (void)sigaddset(set, SIGTERM);
+    (void)sigaddset(set, SIGINT);
+    (void)sigaddset(set, SIGHUP);
+}
+
+static void default_again(const sigset_t *set)
+{
+    (void)signal(SIGTERM, SIG_DFL);
+    (void)signal(SIGINT, SIG_DFL);
+    (void)signal(SIGHUP, SIG_DFL);
+    (void)pthread_sigmask(SIG_UNBLOCK, set, NULL);
+}
+
+/* The process keeps tokens and other people's labels: no core files, and what it makes is the owner's alone. */
+static void keep_private(void)
+{
+    const struct rlimit none = {0, 0};
+    (void)setrlimit(RLIMIT_CORE, &none); /* a limit that cannot be lowered does not exist */
+    (void)umask(077);
+}
+
+static void setup_log(const struct settings *settings)
+{
+    enum log_level level = LOG_LEVEL_INFO;
+    enum log_format format = LOG_FORMAT_AUTO;
+    (void)log_level_of(settings->log_level, &level); /* checked by the table of settings */
+    if (strcmp(settings->log_format, "text") == 0) {
+        format = LOG_FORMAT_TEXT;
+    } else if (strcmp(settings->log_format, "json") == 0) {
+        format = LOG_FORMAT_JSON;
+    }
+    log_setup(2, format, level);
+}
+
+static void tell_ready(const struct settings *settings, const struct host *host)
+{
+    const char *listen = settings->config.listen, *colon = strrchr(listen, ':');
+    int n = colon != NULL ? (int)(colon - listen) : (int)strlen(listen);
+    (void)printf("annotmixd %s listening on http://%.*s:%d\n", ANNOTMIX_VERSION, n, listen, host_port(host));
+    (void)fflush(stdout);
+    log_info("ready", LOG_TEXT("version", ANNOTMIX_VERSION), LOG_TEXT("listen", listen),
+             LOG_INT("port", host_port(host)), LOG_TEXT("kernel", amx_kernel_name()),
+             LOG_TEXT("blas", amx_blas_name()));
+}
+
+static int serve(const struct settings *settings)
+{
+    const struct host_options options = {
+        .config = settings->config, .network = true, .admin_token_file = settings->admin_token_file};
+    struct amx_error err = {0};
+    struct host *host = NULL;
+    sigset_t set;
+    int signal_number = 0;
+
+    stop_signals(&set);
+    (void)signal(SIGPIPE, SIG_IGN);
+    (void)pthread_sigmask(SIG_BLOCK, &set, NULL);
+    enum amx_status status = host_start(&options, &host, &err);
+    if (status != AMX_OK) {
+        return cmd_end("serve", status, &err);
+    }
+    tell_ready(settings, host);
+    while (sigwait(&set, &signal_number) != 0) {
+    }
+    int64_t begin_ms = clock_monotonic_ms();
+    log_info("stopping", LOG_INT("signal", signal_number));
+    default_again(&set);
+    host_stop(host);
+    log_info("stopped", LOG_REAL("seconds", (double)(clock_monotonic_ms() - begin_ms) / 1000.0));
+    return EXIT_OK;
+}
+
+int cmd_serve(int argc, char **argv)
+{
+    struct settings settings;
+    struct amx_error err = {0};
+    bool help = false;
+    if (settings_read(argc, argv, &settings, &help, &err) != AMX_OK) {
+        command_error("serve", "%s", err.text);
+        return EXIT_USAGE;
+    }
+    if (help) {
+        settings_print_help(stdout);
+        settings_done(&settings);
+        return EXIT_OK;
+    }
+    keep_private();
+    setup_log(&settings);
+    int exit_status = serve(&settings);
+    settings_done(&settings);
+    return exit_status;
+}
