@@ -6,15 +6,14 @@
  * with a = gamma / sqrt(var + eps). So a (Wx Wi) is one folded matrix [E][H], applied once per instance, the annotator
  * part is a table with one row each, and a pair costs one addition and the output layer. The last row of the table is
  * the population: the embedding table weighted with each annotator's share of the training labels. */
+#include "annot_mix.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "../annotator_model.h"
 #include "../blas.h"
-#include "../class_model.h"
 #include "../class_predictor.h"
-#include "../loss.h"
 #include "../method.h"
 #include "../mixup.h"
 #include "../model.h"
@@ -22,14 +21,6 @@
 #include "../settings.h"
 
 extern const struct amx_method method_annot_mix;
-
-struct state {
-    struct class_tensors class_tensors;
-    struct annotator_tensors annotator_tensors;
-    struct class_model classes;
-    struct annotator_model annotators;
-    struct loss loss;
-};
 
 /* ---- training ---------------------------------------------------------------------------------------------------- */
 
@@ -64,7 +55,7 @@ static void initial(const struct layout *layout_of, const struct dims *dims, con
 
 static void lay_out(struct workspace *workspace, struct arena *arena)
 {
-    struct state counting, *state = workspace->state != NULL ? workspace->state : &counting;
+    struct annot_mix_state counting, *state = workspace->state != NULL ? workspace->state : &counting;
 
     class_model_lay_out(&state->classes, &workspace->dims, arena);
     annotator_model_lay_out(&state->annotators, &workspace->dims, arena);
@@ -73,7 +64,7 @@ static void lay_out(struct workspace *workspace, struct arena *arena)
 
 static void bind(struct workspace *workspace)
 {
-    struct state *state = workspace->state;
+    struct annot_mix_state *state = workspace->state;
     struct layout same;
 
     (void)lay_out_tensors(&same, &state->class_tensors, &state->annotator_tensors, &workspace->dims);
@@ -96,7 +87,7 @@ static void draw(struct workspace *workspace)
 
 static double step(struct workspace *workspace, const struct step_rates *rates)
 {
-    struct state *state = workspace->state;
+    struct annot_mix_state *state = workspace->state;
     struct batch *batch = &workspace->batch;
     const struct amx_settings *settings = workspace->settings;
     struct radam_step classes, annotators;
@@ -271,7 +262,7 @@ const struct amx_method method_annot_mix = {
     .name = "annot_mix",
     .layout = layout,
     .initial = initial,
-    .state_bytes = sizeof(struct state),
+    .state_bytes = sizeof(struct annot_mix_state),
     .lay_out = lay_out,
     .bind = bind,
     .draw = draw,

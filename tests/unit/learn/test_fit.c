@@ -135,7 +135,7 @@ TEST(learn_fit_shapes)
         bool within;
     } shapes[] = {
         {40, 1, 2, 1, 1, {1}, 1.0, false},      {40, 33, 2, 3, 0, {0}, 1.0, false},
-        {40, 5, 2, 3, 0, {0}, 0.0, false},      {120, 7, 100, 4, 1, {40}, 1.0, false},
+        {40, 5, 2, 3, 0, {0}, 0.0, false},      {101, 7, 100, 4, 1, {40}, 1.0, false},
         {2, 3, 2, 2, 1, {4}, 1.0, false},       {3, 3, 2, 2, 2, {4, 3}, 0.0, false},
         {65, 16, 5, 40, 3, {33, 32, 31}, 0.3, false}, {50, 4, 3, 6, 1, {8}, 1.0, true},
         {50, 4, 3, 6, 0, {0}, 0.5, true},
@@ -151,7 +151,7 @@ TEST(learn_fit_shapes)
         memcpy(toy.options.settings.hidden, shapes[i].hidden, sizeof shapes[i].hidden);
         toy.options.settings.alpha = shapes[i].alpha;
         toy.options.settings.mix_only_annotators = shapes[i].within;
-        toy.options.settings.eta = 0.9;
+        toy.options.settings.epochs = shapes[i].C > 50 ? 1 : 3;
         model = toy_fit(&toy);
         CHECK(model != NULL && finite_outputs(model, &toy));
         amx_model_free(model);

@@ -14,6 +14,7 @@
 #include "learn/batch.h"
 #include "learn/class_model.h"
 #include "learn/method.h"
+#include "learn/methods/annot_mix.h"
 #include "learn/mixup.h"
 #include "learn/model.h"
 #include "learn/workspace.h"
@@ -31,6 +32,7 @@ struct check {
     float lambda[3 * MOST];
     uint32_t permutation[3 * MOST], order[MOST];
     double *parameters; /* compact */
+    size_t slab;        /* 0: the fit's own choice; else as with many classes: slabs of this size, logits twice */
 };
 
 /* ---- the loss in double ------------------------------------------------------------------------------------------ */
@@ -227,6 +229,12 @@ static double engine_step(struct check *c, float *out_gradient)
     workspace_dims(&c->model->dims, (size_t)c->settings->batch_size, c->train.n_rows, c->train.max_labels);
     CHECK_INT(workspace_init(&c->workspace, c->model->method, &c->model->layout, &c->model->dims, c->settings,
                              c->train.n_rows), AMX_OK);
+    if (c->slab > 0) {
+        struct annot_mix_state *state_of = c->workspace.state;
+        CHECK(state_of->loss.keep_logits && state_of->loss.slab >= c->slab);
+        state_of->loss.keep_logits = false;
+        state_of->loss.slab = c->slab;
+    }
     rng_seed(&rng, 1, 0, RNG_INITIAL);
     c->model->method->initial(&c->model->layout, &c->model->dims, c->settings, c->model->tensors, &rng);
     /* BatchNorm away from 1 and 0, so that its gradients are not special. */
@@ -323,6 +331,19 @@ TEST(learn_gradients_no_mixup)
     check_init(&check, 9, 5, 3, 4);
     check.settings->alpha = 0.0;
     check_gradients(&check);
+}
+
+TEST(learn_gradients_logits_computed_twice)
+{
+    for (size_t slab = 1; slab <= 2; slab++) {
+        for (int mixed = 0; mixed < 2; mixed++) {
+            memset(&check, 0, sizeof check);
+            check_init(&check, 10, 4, 5, 3);
+            check.slab = slab; /* 2 does not divide 5 classes: the last slab is smaller */
+            check.settings->alpha = mixed;
+            check_gradients(&check);
+        }
+    }
 }
 
 TEST(learn_gradients_no_hidden)

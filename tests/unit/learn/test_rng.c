@@ -84,7 +84,7 @@ TEST(learn_rng_below_and_shuffle)
 TEST(learn_rng_beta)
 {
     static const double alphas[] = {0.001, 0.05, 0.5, 1.0, 4.0, 10.0};
-    enum { N = 40000 };
+    enum { N = 20000 };
 
     for (size_t a = 0; a < sizeof alphas / sizeof alphas[0]; a++) {
         double sum = 0.0, square = 0.0, alpha = alphas[a];
