@@ -47,10 +47,9 @@ struct service {
     int64_t started_ms;               /* wall clock */
     bool auth_required;               /* by --auth and the listening address; written once before start */
     bool ready;                       /* atomic */
+    bool failed;                      /* atomic; an fsync failed: the process got SIGTERM from itself, exit with 75 */
 };
 
-/* The defaults above (run_memory_bytes by this machine's RAM, trainers by its cores); strings are static. */
-void service_config_default(struct service_config *out);
 /* Opens the store (lock, migrations), then writer, catalog, snapshots, trainers, in this order. config is copied, its
  * strings are borrowed. AMX_BUSY: another process holds the lock; AMX_CORRUPT: not our database, or a newer one. On
  * success the caller calls service_stop. */

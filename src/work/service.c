@@ -1,0 +1,108 @@
+/* service.c - starts and stops what serves, in one order: store, writer, catalog, snapshots, trainers; and back. */
+#include "work/service.h"
+
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "store/store.h"
+#include "util/clock.h"
+#include "util/error.h"
+#include "util/log.h"
+#include "work/catalog.h"
+#include "work/metrics.h"
+#include "work/snapshots.h"
+#include "work/trainers.h"
+#include "work/writer.h"
+
+/* In the writer's thread, once: fsync failed, so nothing this process writes can be trusted to reach the disk. The
+ * process ends in order (readers get their answers, writers 5xx) and its exit status asks for a new start. */
+static void on_fatal(void *context)
+{
+    struct service *service = context;
+
+    log_error("the disk refused an fsync: the service ends, start it again");
+    __atomic_store_n(&service->failed, true, __ATOMIC_RELEASE);
+    (void)kill(getpid(), SIGTERM); /* to ourselves: cannot fail */
+}
+
+static enum amx_status start_trainers(struct service *service, struct amx_error *err)
+{
+    const struct trainers_config config = {
+        .threads = service->config.trainers,
+        .run_queue = service->config.run_queue,
+        .run_memory_bytes = service->config.run_memory_bytes,
+        .store = service->store,
+        .writer = service->writer,
+        .catalog = service->catalog,
+        .snapshots = service->snapshots,
+        .metrics = service->metrics,
+        .run_waiters = service->run_waiters,
+    };
+
+    return trainers_start(&config, &service->trainers, err);
+}
+
+static enum amx_status start(struct service *service, struct amx_error *err)
+{
+    /* Every HTTP thread may hold one read connection, every trainer one, and the writer's done() one. */
+    const struct store_options options = {.max_readers = service->config.http.threads + service->config.trainers + 4};
+    enum amx_status status;
+
+    service->metrics = metrics_new();
+    service->run_waiters = http_waiters_new();
+    if (service->metrics == NULL || service->run_waiters == NULL)
+        return error_set(err, AMX_NO_MEMORY, "Out of memory.");
+    if ((status = store_open(service->config.db_path, &options, &service->store, err)) != AMX_OK ||
+        (status = writer_start(store_writer(service->store), service->config.write_queue, &service->writer, err)) !=
+            AMX_OK)
+        return status;
+    writer_on_fatal(service->writer, on_fatal, service);
+    if ((status = catalog_open(service->store, &service->catalog, err)) != AMX_OK ||
+        (status = snapshots_open(service->store, service->config.model_memory_bytes, &service->snapshots, err)) !=
+            AMX_OK)
+        return status;
+    return start_trainers(service, err);
+}
+
+enum amx_status service_start(const struct service_config *config, struct service **out, struct amx_error *err)
+{
+    struct service *service = calloc(1, sizeof *service);
+    enum amx_status status;
+
+    if (service == NULL)
+        return error_set(err, AMX_NO_MEMORY, "Out of memory.");
+    service->config = *config;
+    service->started_ms = clock_wall_ms();
+    status = start(service, err);
+    if (status != AMX_OK) {
+        service_stop(service);
+        return status;
+    }
+    *out = service;
+    return AMX_OK;
+}
+
+void service_stop_trainers(struct service *service)
+{
+    trainers_stop(service->trainers);
+}
+
+/* The writer goes before the trainers' memory: a job of auto_train may still be under way in it. */
+void service_stop(struct service *service)
+{
+    if (service == NULL)
+        return;
+    trainers_stop(service->trainers);
+    if (service->writer != NULL)
+        writer_stop(service->writer);
+    trainers_free(service->trainers);
+    snapshots_close(service->snapshots);
+    catalog_close(service->catalog);
+    store_close(service->store);
+    if (service->run_waiters != NULL)
+        http_waiters_free(service->run_waiters);
+    metrics_free(service->metrics);
+    free(service);
+}
