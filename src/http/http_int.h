@@ -40,6 +40,8 @@ struct http_connection {
     struct http_connection *prev, *next; /* guarded by server->connections_mu */
     int fd;
     _Atomic int64_t deadline_ms; /* the sweeper shuts the socket down after it; INT64_MAX = none */
+    atomic_bool awaits_body;     /* of the running request: more must come */
+    bool seen_gone;              /* guarded by server->connections_mu: the last sweep saw that nothing more can come */
 };
 
 struct router;

@@ -93,6 +93,7 @@ static void on_headers(struct http_request *rq, const char *method, const char *
             (void)body_fits(rq);
     }
     set_deadline(rq);
+    atomic_store_explicit(&rq->connection->awaits_body, rq->has_body, memory_order_relaxed);
 }
 
 /* Answers before the body has come, where that is right. 0.9.75 lets such answers out for POST and PUT only; with other
@@ -115,6 +116,7 @@ static bool answers_at_once(struct http_request *rq, mhd_result *result)
 /* The body is complete: finish answers or suspends. */
 static mhd_result on_end(struct http_request *rq)
 {
+    atomic_store_explicit(&rq->connection->awaits_body, false, memory_order_relaxed);
     if (!body_end(rq))
         return MHD_YES; /* suspended with unpacked bytes left over */
     if (!http_replied(rq) && !rq->finish_called && !rq->suspended) {
@@ -199,6 +201,7 @@ void request_on_completed(void *context, struct MHD_Connection *mhd, void **requ
     if (rq == NULL)
         return;
     *request = NULL;
+    atomic_store_explicit(&rq->connection->awaits_body, false, memory_order_relaxed);
     suspend_release(rq);
     stream_release(rq);
     if (rq->begun) {

@@ -213,3 +213,10 @@ bool until(bool (*condition)(void *), void *context)
     }
     return false;
 }
+
+bool nobody(void *server)
+{
+    unsigned requests, connections, suspended;
+    http_server_counts(server, &requests, &connections, &suspended);
+    return requests == 0 && connections == 0 && suspended == 0;
+}

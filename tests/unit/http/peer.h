@@ -29,6 +29,7 @@ void app_hold_writer(bool hold);
 unsigned app_held(void); /* requests that wait for it */
 /* Waits until the condition holds; false after 20 s. */
 bool until(bool (*condition)(void *), void *context);
+bool nobody(void *server); /* a condition: no request and no connection is open */
 
 /* ---- the client: peer.c ----------------------------------------------------------------------------------------- */
 

@@ -35,13 +35,6 @@ static bool counts_are(void *context)
            (want->connections == 0 || connections == want->connections);
 }
 
-static bool nobody(void *server)
-{
-    unsigned requests, connections, suspended;
-    http_server_counts(server, &requests, &connections, &suspended);
-    return requests == 0 && connections == 0 && suspended == 0;
-}
-
 static bool held_are(void *n)
 {
     return app_held() == *(unsigned *)n;
