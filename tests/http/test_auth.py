@@ -219,14 +219,12 @@ class Tokens(Case):
         client.close()
 
     def test_expiry(self):
-        past = self.client("read", "--expires", "2020-01-01T00:00:00Z") if False else None
         answer = self.api.post("/v1/tokens", {"name": "old", "scopes": ["read"], "expires_at": "2020-01-01T00:00:00Z"})
         if answer.status == 201:
             self.secrets.append(answer.json["token"])
             self.problem(Client(self.server, answer.json["token"]).get("/v1/projects"), 401, "unauthorized")
         else:
             self.assertEqual(answer.status, 422, answer)
-        self.assertIsNone(past)
         good = self.api.post("/v1/tokens", {"name": "new", "scopes": ["read"], "expires_at": "2035-01-01T00:00:00+02:00"}, expect=201).json
         self.secrets.append(good["token"])
         self.assertEqual(good["expires_at"], "2034-12-31T22:00:00.000Z")
