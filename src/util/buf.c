@@ -122,7 +122,8 @@ char *buf_take(struct buf *b, size_t *n)
     if (buf_reserve(b, 0) == NULL)
         return NULL;
     char *bytes = b->bytes;
-    *n = b->n;
+    if (n != NULL)
+        *n = b->n;
     *b = (struct buf)BUF_INIT(b->max);
     return bytes;
 }
