@@ -51,7 +51,7 @@ void connections_remove(struct http_connection *connection)
     atomic_fetch_sub(&server->n_connections, 1);
 }
 
-/* A body is not complete, everything that came has been read, and the client has closed its side: nothing more can come.
+/* A body is not complete, everything that came has been read, and the client has closed its side: no more can come.
  * libmicrohttpd misses that when the last bytes and the end arrive together (0.9.75, epoll). True when it was so at two
  * sweeps running: in between, what had just been read has been worked on. connections_mu held. */
 static bool is_abandoned_locked(struct http_connection *c)

@@ -46,7 +46,8 @@ void buf_grew(struct buf *b, size_t n);
 
 void buf_clear(struct buf *b);               /* n = 0 and status AMX_OK; keeps the memory */
 const char *buf_string(const struct buf *b); /* 0-terminated, "" when empty; borrowed until the next change */
-/* Hands the bytes (0-terminated) over; free() them. NULL if the buffer failed or memory is out; empty gives "". n may be NULL. */
+/* Hands the bytes (0-terminated) over; free() them. NULL if the buffer failed or memory is out; empty gives "". n may be
+ * NULL. */
 char *buf_take(struct buf *b, size_t *n);
 
 #endif
