@@ -141,6 +141,7 @@ bool bulk_csv_open(struct bulk *b);
 enum amx_status bulk_csv_push(struct bulk *b, const char *data, size_t n, struct amx_error *err);
 enum amx_status bulk_csv_end(struct bulk *b, struct amx_error *err);
 void bulk_csv_close(struct bulk *b);
+struct bulk_npy *bulk_npy_new(const char *prefix); /* NULL when memory is out */
 /* Replies 400 or 422 and returns false when the query is not right. */
 bool bulk_npy_open(struct http_request *rq, struct bulk *b);
 enum amx_status bulk_npy_push(struct bulk *b, const char *data, size_t n, struct amx_error *err);

@@ -29,6 +29,17 @@ struct bulk_npy {
     struct buf partial; /* start of a row whose end has not come */
 };
 
+struct bulk_npy *bulk_npy_new(const char *prefix)
+{
+    struct bulk_npy *npy = calloc(1, sizeof *npy);
+    if (npy == NULL)
+        return NULL;
+    (void)snprintf(npy->prefix, sizeof npy->prefix, "%s", prefix);
+    buf_init(&npy->head, HEAD_BYTES + HEADER_MAX);
+    buf_init(&npy->partial, (size_t)AMX_MAX_FEATURES * 8);
+    return npy;
+}
+
 bool bulk_npy_open(struct http_request *rq, struct bulk *b)
 {
     const char *prefix = http_query(rq, "id_prefix"), *split = http_query(rq, "split"), *why;
@@ -51,14 +62,11 @@ bool bulk_npy_open(struct http_request *rq, struct bulk *b)
         problem_reply_as(rq, PROBLEM_INVALID_BODY, "the project has no features (feature_dim is 0)");
         return false;
     }
-    b->npy = calloc(1, sizeof *b->npy);
+    b->npy = bulk_npy_new(prefix);
     if (b->npy == NULL) {
         problem_reply_as(rq, PROBLEM_NO_MEMORY, "out of memory");
         return false;
     }
-    (void)snprintf(b->npy->prefix, sizeof b->npy->prefix, "%s", prefix);
-    buf_init(&b->npy->head, HEAD_BYTES + HEADER_MAX);
-    buf_init(&b->npy->partial, (size_t)AMX_MAX_FEATURES * 8);
     return true;
 }
 
