@@ -141,8 +141,8 @@ void annotator_model_forward(struct annotator_model *model, const struct batch *
         kernels->embed(model->v, Ep, n, NULL, NULL, model->instance_bias, model->table, batch->annotator1,
                        batch->annotator2, batch->lambda, model->table_bias, model->words);
     else
-        kernels->embed(model->v, Ep, n, model->ex, batch->row, model->instance_bias, model->table, batch->annotator1, NULL,
-                       NULL, model->table_bias, model->words);
+        kernels->embed(model->v, Ep, n, model->ex, batch->row, model->instance_bias, model->table, batch->annotator1,
+                       NULL, NULL, model->table_bias, model->words);
 
     gemm_nt(n, E, 2 * Ep, model->v, 2 * Ep, model->hidden, 2 * Ep, 0.0f, model->z, Ep);
     kernels->column_stats(model->z, Ep, Ep, n, sum, sum_sq);

@@ -15,22 +15,22 @@ struct annotator_tensors {
 struct annotator_model {
     const struct dims *dims;
     const struct amx_kernels *kernels;
-    const float *table, *table_bias;        /* [A][Ep], [Ep] */
-    const float *instance, *instance_bias;  /* [E][Hp], [Ep] */
-    const float *hidden;                    /* [E][2Ep] */
+    const float *table, *table_bias;       /* [A][Ep], [Ep] */
+    const float *instance, *instance_bias; /* [E][Hp], [Ep] */
+    const float *hidden;                   /* [E][2Ep] */
     float *grad_table, *grad_table_bias, *grad_instance, *grad_instance_bias, *grad_hidden;
     struct batch_norm bn;
-    float *ex;                 /* [B][Ep] instance embeddings without mixing; backward: their gradient */
-    float *v;                  /* [T][2Ep] concatenation after dropout */
-    float *z;                  /* [T][Ep] before BatchNorm */
-    float *h;                  /* [T][Ep] hidden activation */
-    float *d_h;                /* [T][Ep] its gradient, filled by the loss */
-    float *d_v;                /* [T][2Ep] */
-    float *sums_v;             /* [2Ep] */
-    uint32_t *words;           /* dropout bits of v */
-    uint32_t *touched;         /* [Tp] rows of grad_table that are not zero */
+    float *ex;         /* [B][Ep] instance embeddings without mixing; backward: their gradient */
+    float *v;          /* [T][2Ep] concatenation after dropout */
+    float *z;          /* [T][Ep] before BatchNorm */
+    float *h;          /* [T][Ep] hidden activation */
+    float *d_h;        /* [T][Ep] its gradient, filled by the loss */
+    float *d_v;        /* [T][2Ep] */
+    float *sums_v;     /* [2Ep] */
+    uint32_t *words;   /* dropout bits of v */
+    uint32_t *touched; /* [Tp] rows of grad_table that are not zero */
     size_t n_touched;
-    double *sums;              /* [2][Ep] */
+    double *sums; /* [2][Ep] */
 };
 
 void annotator_model_layout(struct layout *layout, struct annotator_tensors *tensors, const struct dims *dims);

@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { DEVIATION_FLOOR_EXPONENT = 12 }; /* a deviation below 1e-12 counts as 1 */
+#define DEVIATION_FLOOR 1e-12 /* a smaller deviation counts as 1 */
 
 /* ---- counting ---------------------------------------------------------------------------------------------------- */
 
@@ -100,8 +100,8 @@ static enum amx_status check_labels(const struct amx_data *data, struct amx_erro
     for (size_t i = 0; i < data->n_labels; i++) {
         if (data->label_instance[i] >= data->n_instances || data->label_annotator[i] >= data->n_annotators ||
             data->label_class[i] >= data->n_classes)
-            return amx_fail(err, AMX_INVALID, "", "Label %zu names an instance, annotator or class that does not exist.",
-                            i);
+            return amx_fail(err, AMX_INVALID, "",
+                            "Label %zu names an instance, annotator or class that does not exist.", i);
         if (i > 0 && data->label_instance[i] < data->label_instance[i - 1])
             return amx_fail(err, AMX_INVALID, "", "Labels must be ordered by instance; label %zu is not.", i);
         n_rows += i == 0 || data->label_instance[i] != data->label_instance[i - 1];
@@ -151,12 +151,12 @@ static void measure(struct train_data *out, double *sums)
     for (size_t j = 0; j < D; j++) {
         double deviation = sqrt(square[j] / n);
         out->mean[j] = (float)mean[j];
-        out->scale[j] = deviation < pow(10.0, -DEVIATION_FLOOR_EXPONENT) ? 1.0f : (float)deviation;
+        out->scale[j] = deviation < DEVIATION_FLOOR ? 1.0f : (float)deviation;
     }
 }
 
-enum amx_status train_data_init(struct train_data *out, const struct amx_data *data, const struct amx_settings *settings,
-                                struct amx_error *err)
+enum amx_status train_data_init(struct train_data *out, const struct amx_data *data,
+                                const struct amx_settings *settings, struct amx_error *err)
 {
     enum amx_status status;
     size_t row = 0, cells;

@@ -11,17 +11,17 @@
 struct train_data {
     size_t n_rows, n_labels;
     size_t D, Dp, C, A;
-    float *features;        /* [n_rows][Dp], pads zero */
-    size_t *begin;          /* [n_rows + 1] first label of each row */
+    float *features;                   /* [n_rows][Dp], pads zero */
+    size_t *begin;                     /* [n_rows + 1] first label of each row */
     const uint32_t *annotator, *label; /* [n_labels], borrowed from the caller */
-    float *mean, *scale;    /* [D]; 0 and 1 when not standardised */
-    uint64_t *annotator_labels; /* [A] */
-    size_t max_labels;      /* most labels any batch can have */
+    float *mean, *scale;               /* [D]; 0 and 1 when not standardised */
+    uint64_t *annotator_labels;        /* [A] */
+    size_t max_labels;                 /* most labels any batch can have */
 };
 
 /* Checks and copies. AMX_INVALID, AMX_NOTHING, AMX_NO_MEMORY. The caller ends with train_data_done in any case. */
-enum amx_status train_data_init(struct train_data *out, const struct amx_data *data, const struct amx_settings *settings,
-                                struct amx_error *err);
+enum amx_status train_data_init(struct train_data *out, const struct amx_data *data,
+                                const struct amx_settings *settings, struct amx_error *err);
 void train_data_done(struct train_data *data);
 /* n_rows and max_labels alone, from unchecked data; false when memory ran out. */
 bool train_data_count(const struct amx_data *data, const struct amx_settings *settings, size_t *n_rows,
@@ -32,17 +32,17 @@ size_t train_data_bytes(const struct amx_data *data, size_t n_rows);
 /* One mini-batch. Triples are grouped by instance: those of row i are begin[i] .. begin[i+1]. */
 struct batch {
     size_t n_rows, n_labels;
-    size_t Tp;              /* n_labels padded */
-    float *x;               /* [Bp][Dp] features of the rows */
-    uint32_t *begin;        /* [B + 1] */
-    uint32_t *row;          /* [Tp] row of the triple */
-    uint32_t *partner_row;  /* [Tp] row of its mixing partner */
+    size_t Tp;                         /* n_labels padded */
+    float *x;                          /* [Bp][Dp] features of the rows */
+    uint32_t *begin;                   /* [B + 1] */
+    uint32_t *row;                     /* [Tp] row of the triple */
+    uint32_t *partner_row;             /* [Tp] row of its mixing partner */
     uint32_t *annotator1, *annotator2; /* [Tp] own, partner's */
     uint32_t *class1, *class2;         /* [Tp] 0 in the pads */
     uint32_t *permutation, *inverse;   /* [Tp] partner of t; triple whose partner t is */
-    float *lambda;          /* [Tp] */
-    float *weight1, *weight2; /* [Tp] lambda / T and (1 - lambda) / T, 0 in the pads */
-    bool mixed;             /* alpha > 0 */
+    float *lambda;                     /* [Tp] */
+    float *weight1, *weight2;          /* [Tp] lambda / T and (1 - lambda) / T, 0 in the pads */
+    bool mixed;                        /* alpha > 0 */
 };
 
 void batch_lay_out(struct batch *batch, const struct dims *dims, struct arena *arena);
@@ -52,8 +52,8 @@ void batch_load(struct batch *batch, const struct train_data *data, const uint32
 /* How an epoch of n_rows instances is cut into batches: batch i is rows start[i] .. */
 struct batch_plan {
     size_t n_batches;
-    size_t size;  /* of all but the last */
-    size_t last;  /* size of the last */
+    size_t size; /* of all but the last */
+    size_t last; /* size of the last */
 };
 void batch_plan(struct batch_plan *plan, size_t n_rows, const struct amx_settings *settings);
 

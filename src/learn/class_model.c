@@ -77,8 +77,8 @@ void batch_norm_lay_out(struct batch_norm *bn, size_t width, struct arena *arena
     bn->dc = arena_floats(arena, width, 1);
 }
 
-void batch_norm_bind(struct batch_norm *bn, const struct layout *layout, int gamma, int beta, int bias, int running_mean,
-                     int running_var, float *parameters, float *gradients)
+void batch_norm_bind(struct batch_norm *bn, const struct layout *layout, int gamma, int beta, int bias,
+                     int running_mean, int running_var, float *parameters, float *gradients)
 {
     bn->gamma = parameters + layout->tensor[gamma].offset;
     bn->beta = parameters + layout->tensor[beta].offset;
@@ -229,7 +229,8 @@ void class_model_backward(struct class_model *model, const struct batch *batch, 
         } else if (batch->mixed) {
             kernels->bn_backward_unmix(model->z0, d, model->y[0], model->z[0], bn, hp, batch->n_rows, batch->begin,
                                        batch->inverse, batch->lambda);
-            gemm_tn(h, dims->D, batch->n_rows, model->z0, hp, batch->x, dims->Dp, 0.0f, model->grad_weight[0], dims->Dp);
+            gemm_tn(h, dims->D, batch->n_rows, model->z0, hp, batch->x, dims->Dp, 0.0f, model->grad_weight[0],
+                    dims->Dp);
         } else {
             kernels->bn_backward_apply(d, model->y[0], model->z[0], bn, hp, n);
             gemm_tn(h, dims->D, n, d, hp, batch->x, dims->Dp, 0.0f, model->grad_weight[0], dims->Dp);

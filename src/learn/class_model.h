@@ -59,7 +59,7 @@ void linear_initial(const struct layout *layout, int tensor, float *compact, siz
 void constant_initial(const struct layout *layout, int tensor, float *compact, float value);
 /* Points one BatchNorm into the blocks and lays out its scratch. */
 void batch_norm_lay_out(struct batch_norm *bn, size_t width, struct arena *arena);
-void batch_norm_bind(struct batch_norm *bn, const struct layout *layout, int gamma, int beta, int bias, int running_mean,
-                     int running_var, float *parameters, float *gradients);
+void batch_norm_bind(struct batch_norm *bn, const struct layout *layout, int gamma, int beta, int bias,
+                     int running_mean, int running_var, float *parameters, float *gradients);
 
 #endif

@@ -42,9 +42,12 @@ void panels_product(float *out, size_t ld, const float *a, size_t lda, size_t n,
                     size_t cols)
 {
     const struct amx_kernels *kernels = kernels_get();
+    const size_t blocked = n / 4 * 4;
 
-    for (size_t r0 = 0; r0 < rows; r0 += PANEL)
-        kernels->panel(a, lda, n, panels + r0 * cols, cols, out + r0, ld);
+    for (size_t r0 = 0; r0 < rows && blocked > 0; r0 += PANEL)
+        kernels->panel(a, lda, blocked, panels + r0 * cols, cols, out + r0, ld);
+    for (size_t i = blocked; i < n; i++)
+        kernels->row_panels(a + i * lda, panels, amx_round_up(rows, PANEL) / PANEL, cols, out + i * ld);
 }
 
 static const float *tensor_of(const struct amx_model *model, const float *compact, const char *kind, int l,
@@ -66,7 +69,8 @@ static void fold_layer(struct class_predictor *predictor, const struct amx_model
                        float *factor)
 {
     const struct dims *dims = &model->dims;
-    const float *gamma = tensor_of(model, compact, "bn", l, ".weight"), *beta = tensor_of(model, compact, "bn", l, ".bias");
+    const float *gamma = tensor_of(model, compact, "bn", l, ".weight"),
+                *beta = tensor_of(model, compact, "bn", l, ".bias");
     const float *mean = tensor_of(model, compact, "bn", l, ".running_mean");
     const float *var = tensor_of(model, compact, "bn", l, ".running_var");
     const float *bias = tensor_of(model, compact, "hidden", l, ".bias");

@@ -82,8 +82,7 @@ static void after_batch(struct fit *fit, int member, int epoch, size_t batches, 
     if (fit->options->progress == NULL)
         return;
     pthread_mutex_lock(&fit->mutex);
-    fit->fraction[member] =
-        (epoch + (double)batches / (double)fit->plan.n_batches) / fit->settings.epochs;
+    fit->fraction[member] = (epoch + (double)batches / (double)fit->plan.n_batches) / fit->settings.epochs;
     if (time - fit->last_report >= PROGRESS_SECONDS && batches < fit->plan.n_batches)
         report_locked(fit, member, epoch, false, labels / fmax(time - loop_started, 1e-9), time);
     pthread_mutex_unlock(&fit->mutex);
@@ -114,8 +113,7 @@ static enum amx_status train_epoch(struct fit *fit, struct workspace *workspace,
 {
     const struct step_rates rates = {
         .learning_rate = radam_cosine(fit->settings.learning_rate, epoch, fit->settings.epochs),
-        .annotator_learning_rate =
-            radam_cosine(settings_annotator_rate(&fit->settings), epoch, fit->settings.epochs)};
+        .annotator_learning_rate = radam_cosine(settings_annotator_rate(&fit->settings), epoch, fit->settings.epochs)};
     double sum = 0.0, count = 0.0;
 
     rng_shuffle(&workspace->shuffle, workspace->order, fit->data.n_rows);
@@ -170,8 +168,8 @@ static void *train_members(void *argument)
 {
     struct fit *fit = argument;
     struct workspace workspace;
-    enum amx_status status = workspace_init(&workspace, fit->method, &fit->model->layout, &fit->dims, &fit->settings,
-                                            fit->data.n_rows);
+    enum amx_status status =
+        workspace_init(&workspace, fit->method, &fit->model->layout, &fit->dims, &fit->settings, fit->data.n_rows);
 
     for (;;) {
         int member;
@@ -297,8 +295,8 @@ static void fill_report(const struct fit *fit, struct amx_fit_report *report)
     report->loss_curve = fit->curve;
 }
 
-enum amx_status amx_fit(const struct amx_data *data, const struct amx_fit_options *options, struct amx_fit_report *report,
-                        struct amx_model **out, struct amx_error *err)
+enum amx_status amx_fit(const struct amx_data *data, const struct amx_fit_options *options,
+                        struct amx_fit_report *report, struct amx_model **out, struct amx_error *err)
 {
     struct fit fit;
     size_t members;

@@ -9,7 +9,13 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "layout.h"
 #include "rng.h"
+
+/* Inner loops: over one strip of a padded row, and over the generator's lanes (also used for runs of 16 floats). */
+#define W     PAD
+#define EACH  for (int j = 0; j < W; j++)
+#define LANES for (int lane = 0; lane < RNG_LANES; lane++)
 
 /* A multiply-add is fused where the level has the instruction, else two roundings: never a call into libm. */
 #ifdef __FMA__
@@ -83,9 +89,7 @@ static inline float log_f(float x)
     return x != x ? x : y;
 }
 
-/* One step of all lanes. State in locals, so that it stays in registers around a loop. */
-#define LANES for (int lane = 0; lane < RNG_LANES; lane++)
-
+/* One step of all lanes. The caller keeps the state in a local, so that it stays in registers around a loop. */
 static inline void lanes_step(struct rng_lanes *restrict state, uint32_t *restrict out)
 {
     LANES

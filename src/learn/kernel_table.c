@@ -2,8 +2,8 @@
  *
  * The Makefile compiles kernels.c once per level. The table is chosen once, at the first call into the library, by
  * asking the CPU; ANNOTMIX_KERNEL in the environment forces a level that this CPU can run (others are ignored).
- * The choice is written once under pthread_once and only read afterwards. target_clones would do the same with less text, but its
- * resolver runs before sanitizers are set up and crashes. */
+ * The choice is written once under pthread_once and only read afterwards. target_clones would do the same with less
+ * text, but its resolver runs before sanitizers are set up and crashes. */
 #include "kernels.h"
 
 #include <pthread.h>

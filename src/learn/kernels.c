@@ -8,20 +8,19 @@
  * Order of summation is fixed (rows in order, within strips of 32 columns; blocks of 256 rows are added up in double,
  * so that large batches do not lose digits), which makes results equal bit for bit on one level.
  *
- * Loss kernels work on transposed heads, [C][Tp] and [C C][Tp]: a lane is a triple, so softmax and logsumexp are
- * loops over classes with no shuffles for any C. The formulas are those of the specification, "Gradients". */
+ * The loss and the prediction kernels stand in kernel_loss.h and kernel_predict.h, which are part of this file: a
+ * level is one object with one table. */
 #include "kernels.h"
 
 #include <math.h>
 #include <string.h>
 
+#include "kernel_loss.h"
 #include "kernel_math.h"
-#include "layout.h"
+#include "kernel_predict.h"
 
-#define W PAD
-#define EACH for (int j = 0; j < W; j++)
-enum { ROW_BLOCK = 256 }; /* rows added up in float before they go to double */
-#define BN_EPS 1e-5
+#define ROW_BLOCK   256 /* rows added up in float before they go to double */
+#define BN_EPS      1e-5
 #define BN_MOMENTUM 0.1
 
 /* ---- optimiser --------------------------------------------------------------------------------------------------- */
@@ -51,7 +50,8 @@ static void radam(float *restrict p, const float *restrict g, float *restrict m,
 
 /* ---- rows -------------------------------------------------------------------------------------------------------- */
 
-static void mix(float *restrict z, const float *restrict z0, size_t ld, size_t width, size_t n, const struct mix_rows *x)
+static void mix(float *restrict z, const float *restrict z0, size_t ld, size_t width, size_t n,
+                const struct mix_rows *x)
 {
     for (size_t t = 0; t < n; t++) {
         const float *first = z0 + x->row[t] * ld, *second = z0 + x->partner[t] * ld;
@@ -120,8 +120,8 @@ static void mix_stats(float *restrict z, const float *restrict z0, size_t ld, si
     }
 }
 
-static void bn_fold(const struct batch_norm *bn, const float *shift, const double *sum, const double *sum_sq, size_t width,
-                    size_t n, float dropout_scale)
+static void bn_fold(const struct batch_norm *bn, const float *shift, const double *sum, const double *sum_sq,
+                    size_t width, size_t n, float dropout_scale)
 {
     const double count = (double)n, unbiased = count / (count - 1.0);
 
@@ -136,10 +136,10 @@ static void bn_fold(const struct batch_norm *bn, const float *shift, const doubl
         bn->inverse[j] = (float)inverse;
         bn->a[j] = dropout_scale * (float)a;
         bn->c[j] = dropout_scale * (float)((double)bn->beta[j] - mean * a);
-        bn->running_mean[j] = (float)((1.0 - BN_MOMENTUM) * (double)bn->running_mean[j] +
-                                      BN_MOMENTUM * (mean + (double)bn->bias[j]));
-        bn->running_var[j] = (float)((1.0 - BN_MOMENTUM) * (double)bn->running_var[j] +
-                                     BN_MOMENTUM * unbiased * variance);
+        bn->running_mean[j] =
+            (float)((1.0 - BN_MOMENTUM) * (double)bn->running_mean[j] + BN_MOMENTUM * (mean + (double)bn->bias[j]));
+        bn->running_var[j] =
+            (float)((1.0 - BN_MOMENTUM) * (double)bn->running_var[j] + BN_MOMENTUM * unbiased * variance);
     }
 }
 
@@ -210,8 +210,8 @@ static void bn_backward_sums(const float *restrict dy, const float *restrict y, 
     }
 }
 
-static void bn_backward_fold(const struct batch_norm *bn, const double *sum, const double *sum_z, size_t width, size_t n,
-                             float dropout_scale)
+static void bn_backward_fold(const struct batch_norm *bn, const double *sum, const double *sum_z, size_t width,
+                             size_t n, float dropout_scale)
 {
     const double count = (double)n, scale = (double)dropout_scale;
 
@@ -269,7 +269,7 @@ static void bn_backward_unmix(float *restrict dz0, const float *restrict dy, con
     }
 }
 
-/* ---- annotator model ----------------------------------------------------------------------------------------------- */
+/* ---- annotator model --------------------------------------------------------------------------------------------- */
 
 static void random_bits(struct rng_lanes *rng, uint32_t *restrict words, size_t n_steps)
 {
@@ -371,281 +371,10 @@ static void fold_rows(float *restrict out, size_t ld_out, const float *restrict 
     }
 }
 
-/* ---- loss ---------------------------------------------------------------------------------------------------------- */
-
-static void log_softmax(float *restrict logits, const float *restrict bias, float *restrict p, size_t C, size_t ld,
-                        size_t Tp)
-{
-    for (size_t t0 = 0; t0 < Tp; t0 += W) {
-        float top[W], sum[W] = {0};
-        EACH top[j] = logits[t0 + (size_t)j] + bias[0];
-        for (size_t k = 1; k < C; k++) {
-            const float *restrict x = logits + k * ld + t0;
-            const float b = bias[k];
-            EACH top[j] = x[j] + b > top[j] ? x[j] + b : top[j];
-        }
-        for (size_t k = 0; k < C; k++) {
-            float *restrict x = logits + k * ld + t0, *restrict e = p + k * ld + t0;
-            const float b = bias[k];
-            EACH
-            {
-                float y = x[j] + b - top[j];
-                float value = exp_f(y);
-                x[j] = y;
-                e[j] = value;
-                sum[j] += value;
-            }
-        }
-        EACH top[j] = log_f(sum[j]);
-        EACH sum[j] = 1.0f / sum[j];
-        for (size_t k = 0; k < C; k++) {
-            float *restrict x = logits + k * ld + t0, *restrict e = p + k * ld + t0;
-            EACH x[j] -= top[j];
-            EACH e[j] *= sum[j];
-        }
-    }
-}
-
-static void confusion_forward(float *restrict x, const float *restrict bias, size_t C, size_t k0, size_t k1,
-                              const struct loss_rows *rows, const float *restrict log_p, float *restrict inverse,
-                              float *restrict joint1, float *restrict joint2)
-{
-    const size_t ld = rows->ld;
-
-    for (size_t k = k0; k < k1; k++) {
-        float *slab = x + (k - k0) * C * ld;
-        const float *restrict b = bias + k * C;
-        for (size_t t0 = 0; t0 < rows->Tp; t0 += W) {
-            float *column = slab + t0;
-            const size_t at = k * ld + t0;
-            float top[W], sum[W] = {0}, label1[W], label2[W];
-            EACH top[j] = column[j] + b[0];
-            for (size_t c = 1; c < C; c++) {
-                const float *restrict row = column + c * ld;
-                EACH top[j] = row[j] + b[c] > top[j] ? row[j] + b[c] : top[j];
-            }
-            /* The logits of the given labels, before exp overwrites them. */
-            if (joint1 != NULL) {
-                const uint32_t *z1 = rows->class1 + t0, *z2 = rows->class2 + t0;
-                EACH label1[j] = column[z1[j] * ld + (size_t)j] + b[z1[j]];
-                if (rows->mixed)
-                    EACH label2[j] = column[z2[j] * ld + (size_t)j] + b[z2[j]];
-            }
-            for (size_t c = 0; c < C; c++) {
-                float *restrict row = column + c * ld;
-                const float bc = b[c];
-                EACH
-                {
-                    float value = exp_f(row[j] + bc - top[j]);
-                    row[j] = value;
-                    sum[j] += value;
-                }
-            }
-            EACH inverse[at + (size_t)j] = 1.0f / sum[j];
-            if (joint1 == NULL)
-                continue;
-            EACH sum[j] = log_f(sum[j]);
-            EACH joint1[at + (size_t)j] = log_p[at + (size_t)j] + (label1[j] - top[j] - sum[j]);
-            if (rows->mixed)
-                EACH joint2[at + (size_t)j] = log_p[at + (size_t)j] + (label2[j] - top[j] - sum[j]);
-        }
-    }
-}
-
-static void posterior(float *restrict joint, const float *restrict weight, float *restrict log_q, size_t C, size_t ld,
-                      size_t Tp)
-{
-    for (size_t t0 = 0; t0 < Tp; t0 += W) {
-        float top[W], sum[W] = {0}, factor[W];
-        EACH top[j] = joint[t0 + (size_t)j];
-        for (size_t k = 1; k < C; k++) {
-            const float *restrict x = joint + k * ld + t0;
-            EACH top[j] = x[j] > top[j] ? x[j] : top[j];
-        }
-        for (size_t k = 0; k < C; k++) {
-            float *restrict x = joint + k * ld + t0;
-            EACH
-            {
-                float value = exp_f(x[j] - top[j]);
-                x[j] = value;
-                sum[j] += value;
-            }
-        }
-        EACH log_q[t0 + (size_t)j] = top[j] + log_f(sum[j]);
-        EACH factor[j] = weight[t0 + (size_t)j] / sum[j];
-        for (size_t k = 0; k < C; k++) {
-            float *restrict x = joint + k * ld + t0;
-            EACH x[j] *= factor[j];
-        }
-    }
-}
-
-static void confusion_backward(float *restrict x, float *restrict d_bias, size_t C, size_t k0, size_t k1,
-                               const struct loss_rows *rows, const float *restrict inverse, const float *restrict joint1,
-                               const float *restrict joint2, float *restrict f)
-{
-    const size_t ld = rows->ld, Tp = rows->Tp;
-
-    for (size_t k = k0; k < k1; k++) {
-        float *slab = x + (k - k0) * C * ld;
-        float *db = d_bias + (k - k0) * C;
-        const float *restrict r1 = joint1 + k * ld, *restrict r2 = joint2 + k * ld, *restrict inv = inverse + k * ld;
-        if (rows->mixed) {
-            for (size_t t = 0; t < Tp; t++)
-                f[t] = inv[t] * (r1[t] + r2[t]);
-        } else {
-            for (size_t t = 0; t < Tp; t++)
-                f[t] = inv[t] * r1[t];
-        }
-        for (size_t c = 0; c < C; c++) {
-            float *restrict row = slab + c * ld;
-            float s[W] = {0}, total = 0.0f;
-            for (size_t t0 = 0; t0 < Tp; t0 += W) {
-                EACH
-                {
-                    float g = row[t0 + (size_t)j] * f[t0 + (size_t)j];
-                    row[t0 + (size_t)j] = g;
-                    s[j] += g;
-                }
-            }
-            EACH total += s[j];
-            db[c] = total;
-        }
-        for (size_t t = 0; t < Tp; t++) {
-            uint32_t z = rows->class1[t];
-            slab[z * ld + t] -= r1[t];
-            db[z] -= r1[t];
-        }
-        if (!rows->mixed)
-            continue;
-        for (size_t t = 0; t < Tp; t++) {
-            uint32_t z = rows->class2[t];
-            slab[z * ld + t] -= r2[t];
-            db[z] -= r2[t];
-        }
-    }
-}
-
-static void class_backward(float *restrict p, float *restrict d_bias, size_t C, const struct loss_rows *rows,
-                           const float *restrict joint1, const float *restrict joint2)
-{
-    for (size_t k = 0; k < C; k++) {
-        float s[W] = {0}, total = 0.0f;
-        for (size_t t0 = 0; t0 < rows->Tp; t0 += W) {
-            const size_t at = k * rows->ld + t0;
-            float *restrict x = p + at;
-            const float *restrict w1 = rows->weight1 + t0, *restrict w2 = rows->weight2 + t0;
-            if (rows->mixed)
-                EACH x[j] = x[j] * (w1[j] + w2[j]) - (joint1[at + (size_t)j] + joint2[at + (size_t)j]);
-            else
-                EACH x[j] = x[j] * w1[j] - joint1[at + (size_t)j];
-            EACH s[j] += x[j];
-        }
-        EACH total += s[j];
-        d_bias[k] = total;
-    }
-}
-
-/* ---- prediction ---------------------------------------------------------------------------------------------------- */
-
-/* Every c[r][j] is the same chain of multiply-adds over k, in the same order, whether its row is computed among
- * four or alone: a row's prediction does not depend on its neighbours. */
-static void panel(const float *restrict a, size_t lda, size_t n_rows, const float *restrict b, size_t k, float *restrict c,
-                  size_t ldc)
-{
-    size_t r = 0;
-
-    for (; r + 4 <= n_rows; r += 4) {
-        const float *a0 = a + r * lda, *a1 = a0 + lda, *a2 = a1 + lda, *a3 = a2 + lda;
-        float s0[PANEL] = {0}, s1[PANEL] = {0}, s2[PANEL] = {0}, s3[PANEL] = {0};
-        for (size_t i = 0; i < k; i++) {
-            const float *restrict row = b + i * PANEL;
-            const float x0 = a0[i], x1 = a1[i], x2 = a2[i], x3 = a3[i];
-            for (int j = 0; j < PANEL; j++) {
-                s0[j] = MADD(x0, row[j], s0[j]);
-                s1[j] = MADD(x1, row[j], s1[j]);
-                s2[j] = MADD(x2, row[j], s2[j]);
-                s3[j] = MADD(x3, row[j], s3[j]);
-            }
-        }
-        memcpy(c + r * ldc, s0, sizeof s0);
-        memcpy(c + (r + 1) * ldc, s1, sizeof s1);
-        memcpy(c + (r + 2) * ldc, s2, sizeof s2);
-        memcpy(c + (r + 3) * ldc, s3, sizeof s3);
-    }
-    for (; r < n_rows; r++) {
-        const float *a0 = a + r * lda;
-        float s0[PANEL] = {0};
-        for (size_t i = 0; i < k; i++) {
-            const float x0 = a0[i];
-            for (int j = 0; j < PANEL; j++)
-                s0[j] = MADD(x0, b[i * PANEL + (size_t)j], s0[j]);
-        }
-        memcpy(c + r * ldc, s0, sizeof s0);
-    }
-}
-
-static void softmax_panel(float *restrict x, const float *restrict bias, size_t C)
-{
-    float top[PANEL], sum[PANEL] = {0};
-
-    for (int j = 0; j < PANEL; j++)
-        top[j] = x[j] + bias[0];
-    for (size_t c = 1; c < C; c++) {
-        for (int j = 0; j < PANEL; j++) {
-            float y = x[c * PANEL + (size_t)j] + bias[c];
-            top[j] = y > top[j] ? y : top[j];
-        }
-    }
-    for (size_t c = 0; c < C; c++) {
-        for (int j = 0; j < PANEL; j++) {
-            float y = exp_f(x[c * PANEL + (size_t)j] + bias[c] - top[j]);
-            x[c * PANEL + (size_t)j] = y;
-            sum[j] += y;
-        }
-    }
-    for (int j = 0; j < PANEL; j++)
-        sum[j] = 1.0f / sum[j];
-    for (size_t c = 0; c < C; c++) {
-        for (int j = 0; j < PANEL; j++)
-            x[c * PANEL + (size_t)j] *= sum[j];
-    }
-}
-
-static void bias_relu(float *restrict x, size_t ld, const float *restrict bias, size_t width, size_t n)
-{
-    for (size_t i = 0; i < n; i++) {
-        float *restrict row = x + i * ld;
-        for (size_t j = 0; j < width; j++) {
-            float y = row[j] + bias[j];
-            row[j] = y < 0.0f ? 0.0f : y;
-        }
-    }
-}
-
-static void softmax_row(float *restrict out, float *restrict x, const float *restrict bias, size_t C,
-                        float inverse_temperature)
-{
-    float top = (x[0] + bias[0]) * inverse_temperature, sum = 0.0f;
-    size_t padded = (C + PANEL - 1) / PANEL * PANEL;
-
-    for (size_t c = 0; c < C; c++) {
-        x[c] = (x[c] + bias[c]) * inverse_temperature;
-        top = x[c] > top ? x[c] : top;
-    }
-    for (size_t c = 0; c < padded; c++)
-        x[c] = exp_f(x[c] - top);
-    for (size_t c = 0; c < C; c++)
-        sum += x[c];
-    sum = 1.0f / sum;
-    for (size_t c = 0; c < C; c++)
-        out[c] = x[c] * sum;
-}
-
-#define PASTE(a, b) a##b
+#define PASTE(a, b)     a##b
 #define TABLE_OF(level) PASTE(amx_kernels_, level)
-#define TEXT(x) #x
-#define TEXT_OF(level) TEXT(level)
+#define TEXT(x)         #x
+#define TEXT_OF(level)  TEXT(level)
 
 extern const struct amx_kernels TABLE_OF(AMX_KERNEL);
 const struct amx_kernels TABLE_OF(AMX_KERNEL) = {
@@ -672,6 +401,7 @@ const struct amx_kernels TABLE_OF(AMX_KERNEL) = {
     .confusion_backward = confusion_backward,
     .class_backward = class_backward,
     .panel = panel,
+    .row_panels = row_panels,
     .softmax_panel = softmax_panel,
     .bias_relu = bias_relu,
     .softmax_row = softmax_row,

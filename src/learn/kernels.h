@@ -12,7 +12,9 @@
 
 #include "rng.h"
 
-enum { PANEL = 16 }; /* lanes of the prediction kernels: outputs of a layer, or pairs */
+enum {
+    PANEL = 16
+}; /* lanes of the prediction kernels: outputs of a layer, or pairs */
 
 /* Scalars of one RAdam step (radam.c). */
 struct radam_step {
@@ -34,7 +36,7 @@ struct batch_norm {
     float *mean, *inverse; /* of this batch: mean, 1 / sqrt(var + eps) */
     float *a, *c;          /* affine form of BatchNorm times dropout scale: y = a z + c */
     float *grad_gamma, *grad_beta;
-    float *da, *db, *dc;   /* affine form of the backward pass: dz = da dy + db z + dc */
+    float *da, *db, *dc; /* affine form of the backward pass: dz = da dy + db z + dc */
 };
 
 /* The triples of the batch as the loss sees them; arrays [Tp], zero weight in the pads. */
@@ -61,8 +63,8 @@ struct amx_kernels {
     void (*mix_stats)(float *z, const float *z0, size_t ld, size_t width, size_t n, const struct mix_rows *mix,
                       double *sum, double *sum_sq);
     /* From the sums: batch statistics, running statistics (momentum 0.1, unbiased), a and c. shift = first row of z. */
-    void (*bn_fold)(const struct batch_norm *bn, const float *shift, const double *sum, const double *sum_sq, size_t width,
-                    size_t n, float dropout_scale);
+    void (*bn_fold)(const struct batch_norm *bn, const float *shift, const double *sum, const double *sum_sq,
+                    size_t width, size_t n, float dropout_scale);
     /* y = max(0, a z + c), and the same with dropout: kept where a 16-bit number is >= threshold. */
     void (*affine_relu)(float *y, const float *z, const float *a, const float *c, size_t width, size_t n);
     void (*affine_relu_dropout)(float *y, const float *z, const float *a, const float *c, size_t width, size_t n,
@@ -70,8 +72,8 @@ struct amx_kernels {
     /* Sums over rows of dy and dy (z - mean), only where y > 0. */
     void (*bn_backward_sums)(const float *dy, const float *y, const float *z, const float *mean, size_t width, size_t n,
                              double *sum, double *sum_z);
-    void (*bn_backward_fold)(const struct batch_norm *bn, const double *sum, const double *sum_z, size_t width, size_t n,
-                             float dropout_scale);
+    void (*bn_backward_fold)(const struct batch_norm *bn, const double *sum, const double *sum_z, size_t width,
+                             size_t n, float dropout_scale);
     /* dy <- da dy [y > 0] + db z + dc. */
     void (*bn_backward_apply)(float *dy, const float *y, const float *z, const struct batch_norm *bn, size_t width,
                               size_t n);
@@ -90,7 +92,8 @@ struct amx_kernels {
                   const float *bias_a, const uint32_t *words);
     /* dv <- 2 dv where the bit is set, else 0; column sums [2Ep]. */
     void (*mask_backward)(float *dv, size_t Ep, size_t n, const uint32_t *words, float *sums);
-    /* table[first[t]] += lambda[t] right half of dv[t], table[second[t]] += (1 - lambda[t]) ...; second NULL: no mixing. */
+    /* table[first[t]] += lambda[t] right half of dv[t], table[second[t]] += (1 - lambda[t]) ...; second NULL: only the
+     * first, with weight 1. */
     void (*embed_backward)(float *table, size_t Ep, size_t n, const float *dv, const uint32_t *first,
                            const uint32_t *second, const float *lambda);
     /* out[i] = sum of in[t], t from begin[i] to begin[i + 1]. */
@@ -116,6 +119,9 @@ struct amx_kernels {
     /* ---- prediction: every output is one chain of multiply-adds over k, whatever the other rows are ---- */
     /* c[r][j] = sum_k a[r][k] b[k][j], j < PANEL. */
     void (*panel)(const float *a, size_t lda, size_t n_rows, const float *b, size_t k, float *c, size_t ldc);
+    /* One row against n_panels panels that follow each other, b [n_panels][k][PANEL]: c[n_panels PANEL]. Same bits as
+     * panel, but four chains at a time, so that a single row does not wait for the latency of each multiply-add. */
+    void (*row_panels)(const float *a, const float *b, size_t n_panels, size_t k, float *c);
     /* Softmax over the C rows of x [C][PANEL] + bias[C], each lane for itself, in place. */
     void (*softmax_panel)(float *x, const float *bias, size_t C);
     /* x[n][width] = max(0, x + bias). */

@@ -69,8 +69,8 @@ int layout_vector(struct layout *layout, enum layout_group group, size_t n, cons
     return i;
 }
 
-int layout_matrix(struct layout *layout, enum layout_group group, size_t rows, size_t cols, size_t padded_rows, size_t ld,
-                  const char *format, ...)
+int layout_matrix(struct layout *layout, enum layout_group group, size_t rows, size_t cols, size_t padded_rows,
+                  size_t ld, const char *format, ...)
 {
     size_t size = 0;
     bool fits = amx_size_mul(&size, padded_rows, ld);

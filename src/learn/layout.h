@@ -6,7 +6,9 @@
 
 /* Widths (D, hidden, E) and T are padded to multiples of PAD floats; the pads hold zeros (widths) or harmless
  * numbers (T). 32 floats = two AVX-512, four AVX2 or eight SSE vectors: the fixed inner width of the kernels. */
-enum { PAD = 32 };
+enum {
+    PAD = 32
+};
 
 /* Everything a fit's memory depends on. Suffix p = padded. */
 struct dims {
@@ -47,7 +49,9 @@ struct tensor {
     size_t compact; /* in the compact block */
 };
 
-enum { MAX_TENSORS = 72 };
+enum {
+    MAX_TENSORS = 72
+};
 
 struct layout {
     struct tensor tensor[MAX_TENSORS];
@@ -62,8 +66,8 @@ void layout_init(struct layout *layout);
 int layout_vector(struct layout *layout, enum layout_group group, size_t n, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 /* A matrix [rows][cols] stored with row length `ld`, over padded_rows rows. */
-int layout_matrix(struct layout *layout, enum layout_group group, size_t rows, size_t cols, size_t padded_rows, size_t ld,
-                  const char *format, ...) __attribute__((format(printf, 7, 8)));
+int layout_matrix(struct layout *layout, enum layout_group group, size_t rows, size_t cols, size_t padded_rows,
+                  size_t ld, const char *format, ...) __attribute__((format(printf, 7, 8)));
 /* Turns group-relative offsets into offsets; false on overflow. */
 bool layout_finish(struct layout *layout);
 /* Between compact form and training block. Import leaves the pads alone. */

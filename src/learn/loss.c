@@ -15,7 +15,10 @@
 
 #include "blas.h"
 
-enum { SLAB_BYTES = 600000, KEPT_BYTES = 64000000 };
+enum {
+    SLAB_BYTES = 600000,
+    KEPT_BYTES = 64000000
+};
 
 void loss_lay_out(struct loss *loss, const struct dims *dims, struct arena *arena)
 {
@@ -107,7 +110,8 @@ double loss_forward(struct loss *loss, const struct batch *batch, struct class_m
     for (size_t k0 = 0; k0 < C; k0 += loss->slab) {
         size_t k1 = k0 + loss->slab < C ? k0 + loss->slab : C;
         float *x = slab_logits(loss, batch, annotators, k0, k1);
-        kernels->confusion_forward(x, loss->out_bias, C, k0, k1, &rows, log_p, loss->inverse, loss->joint1, loss->joint2);
+        kernels->confusion_forward(x, loss->out_bias, C, k0, k1, &rows, log_p, loss->inverse, loss->joint1,
+                                   loss->joint2);
     }
     kernels->posterior(loss->joint1, batch->weight1, loss->log_q1, C, ld, batch->Tp);
     if (batch->mixed)
@@ -166,6 +170,7 @@ void loss_backward(struct loss *loss, const struct batch *batch, struct class_mo
         if (out_gradient != NULL)
             memcpy(out_gradient + at, loss->grad_slab, m * Ep * sizeof(float));
         if (update != NULL)
-            kernels->radam(loss->out_weight + at, loss->grad_slab, loss->moment1 + at, loss->moment2 + at, m * Ep, update);
+            kernels->radam(loss->out_weight + at, loss->grad_slab, loss->moment1 + at, loss->moment2 + at, m * Ep,
+                           update);
     }
 }

@@ -12,22 +12,22 @@ struct loss {
     float *out_weight, *moment1, *moment2; /* [C C][Ep] */
     const float *out_bias;                 /* [C C] */
     float *grad_out_bias;
-    size_t slab;        /* true classes in a slab */
-    bool keep_logits;   /* all C C logits of a batch are kept between forward and backward */
-    float *confusion;   /* [C C][Tp], or [slab C][Tp] when they are computed twice */
-    float *grad_slab;   /* [slab C][Ep] */
-    float *p;           /* [C][Tp] class probabilities, then gradient of the class logits */
-    float *log_p;       /* [C][Tp] log class probabilities, only without mixing */
-    float *inverse;     /* [C][Tp] 1 / sum of exp of each row of a confusion matrix */
+    size_t slab;            /* true classes in a slab */
+    bool keep_logits;       /* all C C logits of a batch are kept between forward and backward */
+    float *confusion;       /* [C C][Tp], or [slab C][Tp] when they are computed twice */
+    float *grad_slab;       /* [slab C][Ep] */
+    float *p;               /* [C][Tp] class probabilities, then gradient of the class logits */
+    float *log_p;           /* [C][Tp] log class probabilities, only without mixing */
+    float *inverse;         /* [C][Tp] 1 / sum of exp of each row of a confusion matrix */
     float *joint1, *joint2; /* [C][Tp] log p_k P_k,label, then weighted posteriors */
     float *log_q1, *log_q2; /* [Tp] log p_annot(label) */
-    float *d_logits;    /* [C][Tp] gradient of the class logits, R columns (see class_model.h) */
-    float *f;           /* [Tp] scratch */
+    float *d_logits;        /* [C][Tp] gradient of the class logits, R columns (see class_model.h) */
+    float *f;               /* [Tp] scratch */
 };
 
 void loss_lay_out(struct loss *loss, const struct dims *dims, struct arena *arena);
-void loss_bind(struct loss *loss, const struct layout *layout, const struct annotator_tensors *tensors, float *parameters,
-               float *gradients, float *moment1, float *moment2, const struct amx_kernels *kernels);
+void loss_bind(struct loss *loss, const struct layout *layout, const struct annotator_tensors *tensors,
+               float *parameters, float *gradients, float *moment1, float *moment2, const struct amx_kernels *kernels);
 /* Mean loss of the batch from class_model_forward and annotator_model_forward. */
 double loss_forward(struct loss *loss, const struct batch *batch, struct class_model *classes,
                     const struct annotator_model *annotators);

@@ -16,7 +16,7 @@ size_t model_bytes(const struct layout *layout, const struct dims *dims, int ens
 {
     size_t floats, table, bytes = SIZE_MAX, fixed;
 
-    /* Tensors; predictors hold at most as much again (hidden layers packed, annotator table folded, C C weights shared). */
+    /* Tensors; predictors hold at most as much again (hidden layers packed, annotator table folded). */
     if (!amx_size_mul(&floats, layout->compact_length, 2) || !amx_size_mul(&table, dims->A + 1, dims->Ep) ||
         !amx_size_add(&floats, floats, table) || !amx_size_mul(&floats, floats, (size_t)ensemble) ||
         !amx_size_mul(&bytes, floats, sizeof(float)) || !amx_size_mul(&fixed, dims->A, sizeof(uint64_t)) ||

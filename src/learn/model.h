@@ -14,11 +14,11 @@ struct amx_model {
     struct layout layout;
     size_t labels_used;
     double temperature;
-    char **class_names, **annotator_names; /* or NULL */
-    uint64_t *annotator_labels;            /* [A] */
-    char *data_hash;                       /* or NULL */
-    float *mean, *scale;                   /* [D] */
-    float *tensors;                        /* [ensemble][compact_length] */
+    char **class_names, **annotator_names;    /* or NULL */
+    uint64_t *annotator_labels;               /* [A] */
+    char *data_hash;                          /* or NULL */
+    float *mean, *scale;                      /* [D] */
+    float *tensors;                           /* [ensemble][compact_length] */
     struct class_predictor **class_predictor; /* [ensemble], from model_prepare */
     void **predictor;                         /* [ensemble], the method's own */
     size_t memory_bytes;

@@ -7,8 +7,8 @@
  *   16  JSON head, UTF-8; then zeros up to a multiple of 64
  *   ..  tensors, float32, back to back in the order of the head
  *   ..  32 bytes SHA-256 of everything before
- * The head names method, settings, seed, classes, annotators with their label counts, and every tensor with dtype, shape
- * and offset (from the start of the tensors). No clock time: equal models are equal bytes.
+ * The head names method, settings, seed, classes, annotators with their label counts, and every tensor with dtype,
+ * shape and offset (from the start of the tensors). No clock time: equal models are equal bytes.
  *
  * decode trusts nothing: hash first, then sizes against the file's own length before anything is allocated, then each
  * tensor against what method and settings imply. It knows exactly one spelling (tensors in canonical order, nothing
@@ -26,7 +26,12 @@
 #include "status.h"
 
 static const char MAGIC[8] = {'A', 'M', 'X', 'M', 'O', 'D', 'E', 'L'};
-enum { VERSION = 1, HEAD_START = 16, ALIGNMENT = 64, HASH_BYTES = SHA256_DIGEST_SIZE };
+enum {
+    VERSION = 1,
+    HEAD_START = 16,
+    ALIGNMENT = 64,
+    HASH_BYTES = SHA256_DIGEST_SIZE
+};
 
 /* ---- little-endian numbers --------------------------------------------------------------------------------------- */
 
@@ -125,9 +130,9 @@ static bool add_names(json_t *head, const struct amx_model *model)
     }
     for (size_t i = 0; i < model->dims.A; i++) {
         json_t *name = model->annotator_names != NULL ? json_string(model->annotator_names[i]) : json_null();
-        json_t *entry = name == NULL ? NULL
-                                     : json_pack("{s:o, s:I}", "name", name, "labels",
-                                                 (json_int_t)model->annotator_labels[i]);
+        json_t *entry = name == NULL
+                            ? NULL
+                            : json_pack("{s:o, s:I}", "name", name, "labels", (json_int_t)model->annotator_labels[i]);
         if (json_array_append_new(annotators, entry) != 0)
             return false;
     }
@@ -177,11 +182,10 @@ static bool add_tensors(json_t *head, const struct amx_model *model, size_t *byt
 
 static json_t *head_of(const struct amx_model *model, size_t *tensor_bytes)
 {
-    json_t *head =
-        json_pack("{s:s, s:I, s:i, s:I, s:I, s:I, s:f}", "method", model->method->name, "seed", (json_int_t)model->seed,
-                  "ensemble", model->ensemble, "feature_dim", (json_int_t)model->dims.D, "n_classes",
-                  (json_int_t)model->dims.C, "labels_used", (json_int_t)model->labels_used, "temperature",
-                  model->temperature);
+    json_t *head = json_pack("{s:s, s:I, s:i, s:I, s:I, s:I, s:f}", "method", model->method->name, "seed",
+                             (json_int_t)model->seed, "ensemble", model->ensemble, "feature_dim",
+                             (json_int_t)model->dims.D, "n_classes", (json_int_t)model->dims.C, "labels_used",
+                             (json_int_t)model->labels_used, "temperature", model->temperature);
 
     if (head == NULL || !add_settings(head, &model->settings) || !add_names(head, model) ||
         json_object_set_new(head, "data_hash",
@@ -447,7 +451,8 @@ static enum amx_status build(const json_t *head, const unsigned char *section, s
     if (json_object_size(head) != 12 || !read_count(head, "seed", (UINT64_C(1) << 53) - 1, &seed) ||
         !read_count(head, "ensemble", 100, &ensemble) || ensemble < 1 ||
         !read_count(head, "feature_dim", AMX_MAX_FEATURES, &D) || D < 1 ||
-        !read_count(head, "n_classes", AMX_MAX_CLASSES, &C) || C < 2 || !read_count(head, "labels_used", UINT32_MAX, &labels))
+        !read_count(head, "n_classes", AMX_MAX_CLASSES, &C) || C < 2 ||
+        !read_count(head, "labels_used", UINT32_MAX, &labels))
         return corrupt(err, "a number in its head is missing or out of range");
     if (!read_settings(head, D, C, &settings))
         return corrupt(err, "its settings are missing or out of range");
@@ -479,7 +484,8 @@ static enum amx_status build(const json_t *head, const unsigned char *section, s
     return AMX_OK;
 }
 
-enum amx_status amx_model_decode(const unsigned char *bytes, size_t n_bytes, struct amx_model **out, struct amx_error *err)
+enum amx_status amx_model_decode(const unsigned char *bytes, size_t n_bytes, struct amx_model **out,
+                                 struct amx_error *err)
 {
     unsigned char hash[HASH_BYTES];
     size_t length, start, end;

@@ -5,8 +5,8 @@
  * (class_predictor.c), so asking for one instance or a thousand gives the same bits.
  *
  * Ensembles: probabilities are means over members. The confusion matrix is the one of the mixture: row k weights
- * member m by its p_m(k given x), so that p_annotation = sum_k p_class[k] p_confusion[k] holds for the ensemble too; the
- * floor EPSILON gives the plain mean where every member excludes class k. */
+ * member m by its p_m(k given x), so that p_annotation = sum_k p_class[k] p_confusion[k] holds for the ensemble too;
+ * the floor EPSILON gives the plain mean where every member excludes class k. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,7 +18,9 @@
 #include "model.h"
 #include "status.h"
 
-enum { CHUNK = 64 };
+enum {
+    CHUNK = 64
+};
 static const float EPSILON = 1e-12f;
 
 struct outputs {
@@ -28,12 +30,12 @@ struct outputs {
 /* Scratch of one call. */
 struct call {
     const struct amx_model *model;
-    float *x;         /* [CHUNK][Dp] standardised rows */
-    float *scratch;   /* class predictor */
-    float *p;         /* [CHUNK][C] of one member */
-    float *p_sum;     /* [CHUNK][C] over members */
-    float *rows;      /* [CHUNK][row width] */
-    float *pairs;     /* scratch of the method's pairs() */
+    float *x;       /* [CHUNK][Dp] standardised rows */
+    float *scratch; /* class predictor */
+    float *p;       /* [CHUNK][C] of one member */
+    float *p_sum;   /* [CHUNK][C] over members */
+    float *rows;    /* [CHUNK][row width] */
+    float *pairs;   /* scratch of the method's pairs() */
     void *memory;
 };
 
@@ -50,37 +52,37 @@ struct group {
     struct outputs out; /* of the group's first pair */
     size_t lanes;
     uint32_t row[PANEL];
-    bool first; /* first member: store, do not add */
+    bool first;  /* first member: store, do not add */
     float share; /* 1 / members */
 };
 
-static void lay_out(struct call *call, struct arena *arena)
+static void lay_out(struct call *call, size_t rows, struct arena *arena)
 {
     const struct amx_model *model = call->model;
     const struct dims *dims = &model->dims;
 
-    call->x = arena_floats(arena, CHUNK, dims->Dp);
-    call->scratch = arena_floats(arena, class_predictor_scratch(model->class_predictor[0], CHUNK), 1);
-    call->p = arena_floats(arena, CHUNK, dims->C);
-    call->p_sum = arena_floats(arena, CHUNK, dims->C);
-    call->rows = arena_floats(arena, CHUNK, model->method->row_width(model->predictor[0]));
+    call->x = arena_floats(arena, rows, dims->Dp);
+    call->scratch = arena_floats(arena, class_predictor_scratch(model->class_predictor[0], rows), 1);
+    call->p = arena_floats(arena, rows, dims->C);
+    call->p_sum = arena_floats(arena, rows, dims->C);
+    call->rows = arena_floats(arena, rows, model->method->row_width(model->predictor[0]));
     call->pairs = arena_floats(arena, model->method->pair_scratch(model->predictor[0]), 1);
 }
 
-static enum amx_status call_init(struct call *call, const struct amx_model *model, struct amx_error *err)
+/* Scratch for chunks of `rows` rows: a call for one row must not pay for 64. It is not cleared: pads are never read. */
+static enum amx_status call_init(struct call *call, const struct amx_model *model, size_t rows, struct amx_error *err)
 {
     struct arena arena = {0};
 
     memset(call, 0, sizeof *call);
     call->model = model;
-    lay_out(call, &arena);
+    lay_out(call, rows, &arena);
     if (arena.used == SIZE_MAX || posix_memalign(&call->memory, 64, arena.used) != 0) {
         call->memory = NULL;
         return amx_fail_memory(err);
     }
-    memset(call->memory, 0, arena.used);
     arena = (struct arena){.base = call->memory};
-    lay_out(call, &arena);
+    lay_out(call, rows, &arena);
     return AMX_OK;
 }
 
@@ -172,8 +174,9 @@ static void normalise_confusion(const struct call *call, const struct pair_list 
 }
 
 /* One chunk: n <= CHUNK rows of raw features, given by row[] (NULL: 0, 1, ...). Outputs start at the chunk's own. */
-static enum amx_status predict_chunk(struct call *call, const float *features, size_t first, const uint32_t *row, size_t n,
-                                     const struct pair_list *list, const struct outputs *out, struct amx_error *err)
+static enum amx_status predict_chunk(struct call *call, const float *features, size_t first, const uint32_t *row,
+                                     size_t n, const struct pair_list *list, const struct outputs *out,
+                                     struct amx_error *err)
 {
     const struct amx_model *model = call->model;
     const struct dims *dims = &model->dims;
@@ -232,7 +235,7 @@ enum amx_status amx_predict(const struct amx_model *model, const float *features
     size_t chunk = m > UINT32_MAX / CHUNK ? 1 : CHUNK;
 
     if (status == AMX_OK)
-        status = call_init(&call, model, err);
+        status = call_init(&call, model, n < chunk ? n : chunk, err);
     if (status != AMX_OK)
         return status;
     for (size_t i0 = 0; i0 < n && status == AMX_OK; i0 += chunk) {
@@ -248,8 +251,8 @@ enum amx_status amx_predict(const struct amx_model *model, const float *features
 }
 
 /* Collects pairs p0 .. with at most CHUNK runs of equal rows and at most `most` pairs; returns the end. */
-static size_t collect(const uint32_t *pair_row, size_t p0, size_t n_pairs, size_t most, uint32_t *distinct, size_t *n_rows,
-                      uint32_t *local)
+static size_t collect(const uint32_t *pair_row, size_t p0, size_t n_pairs, size_t most, uint32_t *distinct,
+                      size_t *n_rows, uint32_t *local)
 {
     size_t p = p0;
 
@@ -265,11 +268,13 @@ static size_t collect(const uint32_t *pair_row, size_t p0, size_t n_pairs, size_
     return p;
 }
 
-enum amx_status amx_predict_pairs(const struct amx_model *model, const float *features, size_t n, const uint32_t *pair_row,
-                                  const uint32_t *pair_annotator, size_t n_pairs, float *p_class, float *p_perf,
-                                  float *p_confusion, struct amx_error *err)
+enum amx_status amx_predict_pairs(const struct amx_model *model, const float *features, size_t n,
+                                  const uint32_t *pair_row, const uint32_t *pair_annotator, size_t n_pairs,
+                                  float *p_class, float *p_perf, float *p_confusion, struct amx_error *err)
 {
-    enum { MOST = 16 * CHUNK };
+    enum {
+        MOST = 16 * CHUNK
+    };
     const struct amx_prediction classes = {.p_class = p_class};
     const size_t C = model->dims.C;
     uint32_t distinct[CHUNK], local[MOST];
@@ -284,7 +289,7 @@ enum amx_status amx_predict_pairs(const struct amx_model *model, const float *fe
         status = amx_predict(model, features, n, NULL, 0, &classes, err);
     if (status != AMX_OK || n_pairs == 0 || (p_perf == NULL && p_confusion == NULL))
         return status;
-    status = call_init(&call, model, err);
+    status = call_init(&call, model, n_pairs < CHUNK ? n_pairs : CHUNK, err); /* a chunk has at most one row per pair */
     if (status != AMX_OK)
         return status;
     for (size_t p0 = 0; p0 < n_pairs && status == AMX_OK;) {

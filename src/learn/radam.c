@@ -9,7 +9,7 @@
 
 #define BETA1 0.9
 #define BETA2 0.999
-#define EPS 1e-8
+#define EPS   1e-8
 
 void radam_prepare(struct radam_step *out, uint64_t t, double learning_rate, double weight_decay)
 {
@@ -20,8 +20,8 @@ void radam_prepare(struct radam_step *out, uint64_t t, double learning_rate, dou
 
     out->rectified = rho > 5.0;
     if (out->rectified)
-        step *= sqrt((rho - 4.0) * (rho - 2.0) * rho_inf / ((rho_inf - 4.0) * (rho_inf - 2.0) * rho)) *
-                sqrt(1.0 - power2);
+        step *=
+            sqrt((rho - 4.0) * (rho - 2.0) * rho_inf / ((rho_inf - 4.0) * (rho_inf - 2.0) * rho)) * sqrt(1.0 - power2);
     out->beta1 = (float)BETA1;
     out->one_minus_beta1 = (float)(1.0 - BETA1);
     out->beta2 = (float)BETA2;

@@ -16,8 +16,8 @@
  *
  * Lanes. One step gives 16 words. Dropout with any rate reads each word as two 16-bit decisions: the low halves
  * decide elements 0..15 of a run of 32, the high halves elements 16..31; an element is kept when its number is at
- * least round(65536 p). The annotator model's dropout (p = 1/2) reads bits: bit b of lane l decides element 16 b + l of a
- * run of 512. Elements are counted over padded rows (multiples of 32). */
+ * least round(65536 p). The annotator model's dropout (p = 1/2) reads bits: bit b of lane l decides element 16 b + l of
+ * a run of 512. Elements are counted over padded rows (multiples of 32). */
 #include "rng.h"
 
 #include <math.h>

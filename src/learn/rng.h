@@ -6,7 +6,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { RNG_LANES = 16 };
+enum {
+    RNG_LANES = 16
+};
 
 /* What a stream is for. Numbers are part of the layout: never renumber, only add. */
 enum rng_purpose {

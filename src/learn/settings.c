@@ -32,13 +32,15 @@ enum row {
 };
 
 static const struct amx_setting_field FIELDS[N_ROWS] = {
-    [ROW_ALPHA] = {"alpha", AMX_SETTING_REAL, 0, 10, false, false, false, NULL, "annot-mix, section 4: Beta(alpha, alpha)",
+    [ROW_ALPHA] = {"alpha", AMX_SETTING_REAL, 0, 10, false, false, false, NULL,
+                   "annot-mix, section 4: Beta(alpha, alpha)",
                    "Strength of mixup: mixing weights are drawn from Beta(alpha, alpha); 0 turns mixing off."},
     [ROW_ETA] = {"eta", AMX_SETTING_REAL, 0, 1, true, true, false, NULL, "annot-mix, section 4: prior eta",
                  "Accuracy every annotator is believed to have before training; above 1 / number of classes."},
-    [ROW_HIDDEN] = {"hidden", AMX_SETTING_WIDTHS, 1, 4096, false, false, false, NULL, "annot-mix, appendix: architectures",
-                    "Widths of the class model's hidden layers, 0 to 8 of them."},
-    [ROW_DROPOUT] = {"dropout", AMX_SETTING_REAL, 0, 0.95, false, false, false, NULL, "annot-mix, appendix: architectures",
+    [ROW_HIDDEN] = {"hidden", AMX_SETTING_WIDTHS, 1, 4096, false, false, false, NULL,
+                    "annot-mix, appendix: architectures", "Widths of the class model's hidden layers, 0 to 8 of them."},
+    [ROW_DROPOUT] = {"dropout", AMX_SETTING_REAL, 0, 0.95, false, false, false, NULL,
+                     "annot-mix, appendix: architectures",
                      "Share of hidden units of the class model switched off at random in each step."},
     [ROW_EMBEDDING] = {"annotator_embedding", AMX_SETTING_INTEGER, 1, 1024, false, false, false, NULL,
                        "annot-mix, section 4: E", "Width of the embeddings of annotators and instances."},

@@ -44,8 +44,9 @@ size_t workspace_bytes(const struct amx_method *method, const struct layout *lay
     return arena.used;
 }
 
-enum amx_status workspace_init(struct workspace *workspace, const struct amx_method *method, const struct layout *layout,
-                               const struct dims *dims, const struct amx_settings *settings, size_t n_rows)
+enum amx_status workspace_init(struct workspace *workspace, const struct amx_method *method,
+                               const struct layout *layout, const struct dims *dims,
+                               const struct amx_settings *settings, size_t n_rows)
 {
     size_t bytes = workspace_bytes(method, layout, dims, n_rows);
     struct arena arena = {0};
@@ -91,7 +92,8 @@ void workspace_done(struct workspace *workspace)
     memset(workspace, 0, sizeof *workspace);
 }
 
-void workspace_update(struct workspace *workspace, const struct radam_step *classes, const struct radam_step *annotators)
+void workspace_update(struct workspace *workspace, const struct radam_step *classes,
+                      const struct radam_step *annotators)
 {
     const size_t *start = workspace->layout->group_start;
 

@@ -142,7 +142,7 @@ static void fill_table(struct predictor *predictor, const struct amx_model *mode
                        const double *factor, const double *constant)
 {
     const size_t E = model->dims.E, Ep = model->dims.Ep, A = model->dims.A;
-    const float *hidden = tensor(model, compact, "ap_hidden.weight"); /* [E][2E] */
+    const float *hidden = tensor(model, compact, "ap_hidden.weight");      /* [E][2E] */
     const float *embed = tensor(model, compact, "annotator_embed.weight"); /* [E][A] */
     float *population = predictor->table + A * Ep;
 
@@ -170,7 +170,8 @@ static void *predictor_new(const struct amx_model *model, const float *compact)
     const float *instance_bias = tensor(model, compact, "instance_embed.bias");
     const float *embed_bias = tensor(model, compact, "annotator_embed.bias");
     const float *gamma = tensor(model, compact, "ap_bn.weight"), *beta = tensor(model, compact, "ap_bn.bias");
-    const float *mean = tensor(model, compact, "ap_bn.running_mean"), *var = tensor(model, compact, "ap_bn.running_var");
+    const float *mean = tensor(model, compact, "ap_bn.running_mean"),
+                *var = tensor(model, compact, "ap_bn.running_var");
     struct predictor *predictor = calloc(1, sizeof *predictor);
     double *factor = calloc(2 * E, sizeof(double)), *constant = factor + E;
     float *product = calloc(E * H, sizeof(float)), *scale = calloc(E, sizeof(float));

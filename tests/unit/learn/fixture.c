@@ -50,8 +50,7 @@ void toy_init(struct toy *toy, size_t N, size_t D, size_t C, size_t A, uint64_t 
             double right = 1.0 - 0.9 * (double)a / (double)A;
             toy->instance[n] = (uint32_t)i;
             toy->annotator[n] = a;
-            toy->label[n] =
-                toy_random(&state) < right ? toy->truth[i] : (uint32_t)((double)C * toy_random(&state));
+            toy->label[n] = toy_random(&state) < right ? toy->truth[i] : (uint32_t)((double)C * toy_random(&state));
         }
     }
     for (size_t i = 0; i < C + A; i++)

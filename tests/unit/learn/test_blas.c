@@ -1,4 +1,5 @@
-/* test_blas.c - products from several threads at once, which a sequential OpenBLAS gets wrong unless they take turns. */
+/* test_blas.c - products from several threads at once, which a sequential OpenBLAS gets wrong unless threads take
+ * turns, and the four transposes. */
 #include "test.h"
 
 #include <pthread.h>
@@ -6,7 +7,11 @@
 
 #include "learn/blas.h"
 
-enum { N = 40, ROUNDS = 400, THREADS = 3 };
+enum {
+    N = 40,
+    ROUNDS = 400,
+    THREADS = 3
+};
 
 struct job {
     int number, wrong;

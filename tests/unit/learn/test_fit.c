@@ -134,10 +134,14 @@ TEST(learn_fit_shapes)
         double alpha;
         bool within;
     } shapes[] = {
-        {40, 1, 2, 1, 1, {1}, 1.0, false},      {40, 33, 2, 3, 0, {0}, 1.0, false},
-        {40, 5, 2, 3, 0, {0}, 0.0, false},      {101, 7, 100, 4, 1, {40}, 1.0, false},
-        {2, 3, 2, 2, 1, {4}, 1.0, false},       {3, 3, 2, 2, 2, {4, 3}, 0.0, false},
-        {65, 16, 5, 40, 3, {33, 32, 31}, 0.3, false}, {50, 4, 3, 6, 1, {8}, 1.0, true},
+        {40, 1, 2, 1, 1, {1}, 1.0, false},
+        {40, 33, 2, 3, 0, {0}, 1.0, false},
+        {40, 5, 2, 3, 0, {0}, 0.0, false},
+        {101, 7, 100, 4, 1, {40}, 1.0, false},
+        {2, 3, 2, 2, 1, {4}, 1.0, false},
+        {3, 3, 2, 2, 2, {4, 3}, 0.0, false},
+        {65, 16, 5, 40, 3, {33, 32, 31}, 0.3, false},
+        {50, 4, 3, 6, 1, {8}, 1.0, true},
         {50, 4, 3, 6, 0, {0}, 0.5, true},
     };
 
@@ -168,10 +172,11 @@ TEST(learn_fit_last_batch)
         enum amx_last_batch last_batch;
         size_t n_batches, last;
     } cases[] = {
-        {128, 64, AMX_LAST_BATCH_KEEP, 2, 64}, {129, 64, AMX_LAST_BATCH_KEEP, 2, 65}, {130, 64, AMX_LAST_BATCH_KEEP, 3, 2},
-        {65, 64, AMX_LAST_BATCH_KEEP, 1, 65},  {63, 64, AMX_LAST_BATCH_KEEP, 1, 63},  {3, 2, AMX_LAST_BATCH_KEEP, 1, 3},
-        {129, 64, AMX_LAST_BATCH_DROP, 2, 64}, {191, 64, AMX_LAST_BATCH_DROP, 2, 64}, {63, 64, AMX_LAST_BATCH_DROP, 1, 63},
-        {64, 64, AMX_LAST_BATCH_DROP, 1, 64},
+        {128, 64, AMX_LAST_BATCH_KEEP, 2, 64}, {129, 64, AMX_LAST_BATCH_KEEP, 2, 65},
+        {130, 64, AMX_LAST_BATCH_KEEP, 3, 2},  {65, 64, AMX_LAST_BATCH_KEEP, 1, 65},
+        {63, 64, AMX_LAST_BATCH_KEEP, 1, 63},  {3, 2, AMX_LAST_BATCH_KEEP, 1, 3},
+        {129, 64, AMX_LAST_BATCH_DROP, 2, 64}, {191, 64, AMX_LAST_BATCH_DROP, 2, 64},
+        {63, 64, AMX_LAST_BATCH_DROP, 1, 63},  {64, 64, AMX_LAST_BATCH_DROP, 1, 64},
     };
 
     amx_settings_default(4, &settings);
@@ -211,7 +216,7 @@ TEST(learn_fit_ignores_instances_without_labels)
     toy_done(&toy);
 }
 
-/* ---- cancel and progress ------------------------------------------------------------------------------------------- */
+/* ---- cancel and progress ------------------------------------------------------------ */
 
 struct seen {
     int epochs_ended, calls;
@@ -281,7 +286,7 @@ TEST(learn_fit_cancel)
     toy_done(&toy);
 }
 
-/* ---- refusals -------------------------------------------------------------------------------------------------------- */
+/* ---- refusals ------------------------------------------------------------ */
 
 static void refuse(struct toy *toy, enum amx_status expected, const char *words)
 {

@@ -314,7 +314,8 @@ static bool run_case(const char *path)
     CHECK_INT(train_data_init(&g.train, &g.data, &g.settings, &err), AMX_OK);
     CHECK_INT(g.train.n_rows, g.N);
     workspace_dims(&g.model->dims, g.N, g.N, g.train.max_labels);
-    CHECK_INT(workspace_init(&g.workspace, g.model->method, &g.model->layout, &g.model->dims, &g.settings, g.N), AMX_OK);
+    CHECK_INT(workspace_init(&g.workspace, g.model->method, &g.model->layout, &g.model->dims, &g.settings, g.N),
+              AMX_OK);
     workspace_seed(&g.workspace, 1, 0, g.N);
     import_parameters(&g, json_object_get(g.json, "initial"), g.model->tensors);
     layout_import(&g.model->layout, g.model->tensors, g.workspace.parameters);

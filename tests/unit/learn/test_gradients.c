@@ -1,8 +1,8 @@
 /* test_gradients.c - every gradient of a step against finite differences of the loss, written again in double.
  *
  * The reference below is the specification read literally: one-hot vectors are mixed, the class model runs over the
- * mixed rows, log p_annot is a logsumexp over true classes. It shares no code with src/learn and knows parameters only by
- * their names in the model file. Central differences in double are exact to about 1e-9. */
+ * mixed rows, log p_annot is a logsumexp over true classes. It shares no code with src/learn and knows parameters only
+ * by their names in the model file. Central differences in double are exact to about 1e-9. */
 #include "test.h"
 
 #include <math.h>
@@ -19,7 +19,9 @@
 #include "learn/model.h"
 #include "learn/workspace.h"
 
-enum { MOST = 64 }; /* rows, widths */
+enum {
+    MOST = 64
+}; /* rows, widths */
 
 struct check {
     struct toy toy;
@@ -35,7 +37,7 @@ struct check {
     size_t slab;        /* 0: the fit's own choice; else as with many classes: slabs of this size, logits twice */
 };
 
-/* ---- the loss in double ------------------------------------------------------------------------------------------ */
+/* ---- the loss in double ------------------------------------------------------------ */
 
 static const double *of(const struct check *c, const char *name)
 {
@@ -189,7 +191,7 @@ static double loss_of(const struct check *c, const double *stop, double *u_out)
     return loss;
 }
 
-/* ---- engine against reference -------------------------------------------------------------------------------------- */
+/* ---- engine against reference ------------------------------------------------------------ */
 
 static void check_init(struct check *c, size_t N, size_t D, size_t C, size_t A)
 {
@@ -224,11 +226,13 @@ static double engine_step(struct check *c, float *out_gradient)
     size_t T;
 
     CHECK_INT(model_new(method_find(NULL), c->settings, c->toy.data.n_features, c->toy.data.n_classes,
-                        c->toy.data.n_annotators, 1, &c->model, &err), AMX_OK);
+                        c->toy.data.n_annotators, 1, &c->model, &err),
+              AMX_OK);
     CHECK_INT(train_data_init(&c->train, &c->toy.data, c->settings, &err), AMX_OK);
     workspace_dims(&c->model->dims, (size_t)c->settings->batch_size, c->train.n_rows, c->train.max_labels);
     CHECK_INT(workspace_init(&c->workspace, c->model->method, &c->model->layout, &c->model->dims, c->settings,
-                             c->train.n_rows), AMX_OK);
+                             c->train.n_rows),
+              AMX_OK);
     if (c->slab > 0) {
         struct annot_mix_state *state_of = c->workspace.state;
         CHECK(state_of->loss.keep_logits && state_of->loss.slab >= c->slab);
@@ -278,8 +282,8 @@ static void compare_tensor(struct check *c, const struct tensor *t, const float 
         largest = fmax(largest, fabs(expected));
         worst = fmax(worst, fabs(expected - (double)gradient[t->compact + i]));
     }
-    (void)snprintf(text, sizeof text, "gradient of %s against finite differences (max %g, worst difference %g)", t->name,
-                   largest, worst);
+    (void)snprintf(text, sizeof text, "gradient of %s against finite differences (max %g, worst difference %g)",
+                   t->name, largest, worst);
     test_check(worst <= 1e-4 * largest + 1e-6, __FILE__, __LINE__, text);
 }
 
@@ -293,7 +297,8 @@ static void check_gradients(struct check *c)
     block = toy_alloc(layout->group_start[N_GROUPS], sizeof(float));
     compact = toy_alloc(layout->compact_length, sizeof(float));
     memcpy(block, c->workspace.gradients, layout->group_start[GROUP_STREAMED] * sizeof(float));
-    memcpy(block + layout->tensor[layout_find(layout, "ap_out.weight")].offset, out_gradient, out_floats * sizeof(float));
+    memcpy(block + layout->tensor[layout_find(layout, "ap_out.weight")].offset, out_gradient,
+           out_floats * sizeof(float));
     layout_export(layout, block, compact);
     stop = toy_alloc(c->workspace.batch.n_labels * c->model->dims.H, sizeof(double));
     CHECK_NEAR(loss, loss_of(c, NULL, stop), 2e-6);

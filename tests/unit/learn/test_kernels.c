@@ -25,7 +25,10 @@ static float *random_floats(size_t n, double scale, uint64_t seed)
 
 static void check_log_softmax(const struct amx_kernels *kernels, double scale)
 {
-    enum { C = 7, TP = 64 };
+    enum {
+        C = 7,
+        TP = 64
+    };
     float *x = random_floats(C * TP, scale, 3), *bias = random_floats(C, 1.0, 4), p[C * TP], before[C * TP];
     double worst = 0.0, worst_p = 0.0;
 
@@ -51,7 +54,9 @@ static void check_log_softmax(const struct amx_kernels *kernels, double scale)
 
 static void check_stats(const struct amx_kernels *kernels, size_t n)
 {
-    enum { WIDTH = 64 };
+    enum {
+        WIDTH = 64
+    };
     float *z = random_floats(n * WIDTH, 2.0, 5);
     double sum[WIDTH], square[WIDTH], worst = 0.0;
 
@@ -75,7 +80,10 @@ static void check_stats(const struct amx_kernels *kernels, size_t n)
 
 static void check_panel(const struct amx_kernels *kernels)
 {
-    enum { ROWS = 7, K = 45 };
+    enum {
+        ROWS = 7,
+        K = 45
+    };
     float *a = random_floats(ROWS * K, 1.0, 6), *b = random_floats(K * PANEL, 1.0, 7), c[ROWS * PANEL], one[PANEL];
     double worst = 0.0;
 
@@ -95,9 +103,29 @@ static void check_panel(const struct amx_kernels *kernels)
     free(a);
 }
 
+static void check_row_panels(const struct amx_kernels *kernels)
+{
+    enum {
+        PANELS = 6,
+        K = 45
+    };
+    float *a = random_floats(K, 1.0, 16), *b = random_floats(PANELS * K * PANEL, 1.0, 17), c[PANELS * PANEL],
+          one[PANEL];
+
+    kernels->row_panels(a, b, PANELS, K, c);
+    for (size_t p = 0; p < PANELS; p++) {
+        kernels->panel(a, K, 1, b + p * K * PANEL, K, one, PANEL);
+        CHECK(memcmp(one, c + p * PANEL, sizeof one) == 0);
+    }
+    free(b);
+    free(a);
+}
+
 static void check_softmax_panel(const struct amx_kernels *kernels)
 {
-    enum { C = 5 };
+    enum {
+        C = 5
+    };
     float x[C * PANEL], bias[C] = {0.5f, -0.5f, 0, 1, -200.0f};
 
     for (int i = 0; i < C * PANEL; i++)
@@ -118,7 +146,11 @@ static void check_softmax_panel(const struct amx_kernels *kernels)
 /* Masks of the embedding: the bit layout documented in rng.c. */
 static void check_embed(const struct amx_kernels *kernels)
 {
-    enum { EP = 32, N = 19, WORDS = (N * 2 * EP / 512 + 1) * RNG_LANES };
+    enum {
+        EP = 32,
+        N = 19,
+        WORDS = (N * 2 * EP / 512 + 1) * RNG_LANES
+    };
     float *ex = random_floats(N * EP, 1.0, 8), *table = random_floats(4 * EP, 1.0, 9), v[N * 2 * EP], bias[EP];
     uint32_t words[WORDS], row[N], first[N], second[N];
     float lambda[N];
@@ -163,6 +195,7 @@ TEST(learn_kernels_all_levels)
         check_stats(kernels, 2);
         check_stats(kernels, 1000);
         check_panel(kernels);
+        check_row_panels(kernels);
         check_softmax_panel(kernels);
         check_embed(kernels);
         n++;
@@ -172,7 +205,10 @@ TEST(learn_kernels_all_levels)
 
 TEST(learn_kernels_nan_goes_through)
 {
-    enum { C = 3, TP = 32 };
+    enum {
+        C = 3,
+        TP = 32
+    };
 
     for (int l = 0; l < 4; l++) {
         const struct amx_kernels *kernels = kernels_named(LEVELS[l]);

@@ -8,7 +8,9 @@
 
 #include "fixture.h"
 
-enum { HASH = SHA256_DIGEST_SIZE };
+enum {
+    HASH = SHA256_DIGEST_SIZE
+};
 
 static void seal(unsigned char *bytes, size_t n)
 {
@@ -33,8 +35,8 @@ static void refuse(const unsigned char *bytes, size_t n, const char *what)
     struct amx_error err = {.code = AMX_OK};
     enum amx_status status = amx_model_decode(bytes, n, &model, &err);
 
-    test_check(status == AMX_CORRUPT && err.code == AMX_CORRUPT && model == NULL && err.text[0] != '\0', __FILE__, __LINE__,
-               what);
+    test_check(status == AMX_CORRUPT && err.code == AMX_CORRUPT && model == NULL && err.text[0] != '\0', __FILE__,
+               __LINE__, what);
     amx_model_free(model);
 }
 

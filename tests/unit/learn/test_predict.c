@@ -1,4 +1,5 @@
-/* test_predict.c - amx_predict and amx_predict_pairs: probabilities, independence of rows, unseen annotators, ensembles. */
+/* test_predict.c - amx_predict and amx_predict_pairs: probabilities, independence of rows, unseen annotators,
+ * ensembles. */
 #include "test.h"
 
 #include <math.h>
@@ -13,7 +14,8 @@ struct outputs {
     size_t n, m, C;
 };
 
-static struct outputs predict(const struct amx_model *model, const float *x, size_t n, const uint32_t *annotators, size_t m)
+static struct outputs predict(const struct amx_model *model, const float *x, size_t n, const uint32_t *annotators,
+                              size_t m)
 {
     struct outputs o = {.n = n, .m = m, .C = model->dims.C};
     struct amx_error err;
@@ -113,7 +115,11 @@ TEST(learn_predict_rows_do_not_depend_on_each_other)
 
 TEST(learn_predict_pairs_are_the_cross_product)
 {
-    enum { N = 100, A = 6, PAIRS = N * A };
+    enum {
+        N = 100,
+        A = 6,
+        PAIRS = N * A
+    };
     static const uint32_t annotators[A] = {0, 1, 2, 3, AMX_UNSEEN, 5};
     static uint32_t row[PAIRS], annotator[PAIRS];
     struct toy toy;
@@ -183,7 +189,8 @@ TEST(learn_predict_unseen_annotator)
     changed->labels_used = model->labels_used;
     changed->annotator_labels[5] = 1;
     for (size_t k = 0; k < 8; k++)
-        changed->tensors[model->layout.tensor[layout_find(&model->layout, "annotator_embed.weight")].compact + k * 6 + 5] =
+        changed
+            ->tensors[model->layout.tensor[layout_find(&model->layout, "annotator_embed.weight")].compact + k * 6 + 5] =
             (float)e[k];
     CHECK_INT(model_prepare(changed, &err), AMX_OK);
     struct outputs q = predict(changed, toy.features, 60, both + 1, 1);

@@ -7,7 +7,10 @@
 #include "learn/kernels.h"
 #include "learn/radam.h"
 
-enum { N = 96, STEPS = 40 };
+enum {
+    N = 96,
+    STEPS = 40
+};
 
 static void reference(double *p, const double *g, double *m, double *v, int t, double rate, double decay)
 {

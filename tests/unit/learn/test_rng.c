@@ -84,7 +84,9 @@ TEST(learn_rng_below_and_shuffle)
 TEST(learn_rng_beta)
 {
     static const double alphas[] = {0.001, 0.05, 0.5, 1.0, 4.0, 10.0};
-    enum { N = 20000 };
+    enum {
+        N = 20000
+    };
 
     for (size_t a = 0; a < sizeof alphas / sizeof alphas[0]; a++) {
         double sum = 0.0, square = 0.0, alpha = alphas[a];
@@ -106,7 +108,10 @@ TEST(learn_rng_beta)
 
 TEST(learn_rng_dropout_rate)
 {
-    enum { WIDTH = 64, ROWS = 1000 };
+    enum {
+        WIDTH = 64,
+        ROWS = 1000
+    };
     static float y[ROWS * WIDTH], z[ROWS * WIDTH];
     float a[WIDTH], c[WIDTH];
     static const double rates[] = {0.1, 0.25, 0.5, 0.95};
