@@ -130,13 +130,14 @@ static enum amx_status take_model_row(void *context, const struct model_annotato
 enum amx_status reliability_items_read(struct reliability_items *r, struct db *db, int64_t *after, size_t limit,
                                        bool *more, struct amx_error *err)
 {
+    bool rest;
     r->n = 0;
     buf_clear(&r->names);
     enum amx_status status = annotators_list(db, r->project->id, *after, limit, take_annotator, r, more, err);
     if (status == AMX_OK && r->snapshot != NULL && r->n > 0) {
         /* The model's annotators are among the project's, so at most r->n of them lie in this range. */
         status = model_annotators_list(db, r->project->id, r->snapshot->number, *after, r->n, false, take_model_row, r,
-                                       NULL, err);
+                                       &rest, err);
     }
     if (r->n > 0) {
         *after = r->items[r->n - 1].id;
