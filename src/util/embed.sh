@@ -7,7 +7,8 @@ n=0
 table=''
 for f in "$@"; do
     n=$((n + 1))
-    printf '__asm__(".section .rodata\\n.balign 16\\nembed_%d:\\n.incbin \\"%s\\"\\nembed_%d_end:\\n.byte 0\\n.previous\\n");\n' "$n" "$f" "$n"
+    printf '__asm__(".section .rodata\\n.balign 16\\nembed_%d:\\n' "$n"
+    printf '.incbin \\"%s\\"\\nembed_%d_end:\\n.byte 0\\n.previous\\n");\n' "$f" "$n"
     printf 'extern const unsigned char embed_%d[], embed_%d_end[];\n' "$n" "$n"
     table="$table    {\"$f\", embed_$n, embed_${n}_end},\n"
 done
