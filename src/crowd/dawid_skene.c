@@ -3,7 +3,7 @@
  * confusion matrices).
  *
  * Details follow crowd-kit, whose results ours are compared with: the posterior starts as vote shares; counts and
- * priors are clipped at 1e-10 before they are normalised; the evidence lower bound divided by the number of labels
+ * priors are clipped at 1e-10 before they are normalised; the evidence figure divided by the number of labels
  * stops the rounds when it grows by less than the tolerance. A class that an annotator never gave has no cell at all
  * (it stays 0 and takes no part in the normalisation), so clipping touches only cells P(z | k) of given classes z.
  * All in log space, so hundreds of labels on one instance do not underflow.
@@ -104,29 +104,27 @@ static void expect(struct em *em)
     }
 }
 
-/* Evidence lower bound: expected log joint under the posterior plus the posterior's entropy. */
-static double lower_bound(const struct em *em)
+/* crowd-kit's stopping figure: expected log joint plus the posterior's entropy, with the class prior counted once per
+ * label (once per instance would be the true bound; but then EM runs longer and ends elsewhere, on `duck` with
+ * another class for 1 of 108 instances). */
+static double stopping_figure(const struct em *em)
 {
     const struct crowd_labels *labels = em->labels;
     const size_t C = labels->n_classes;
-    double bound = 0;
+    double figure = 0;
 
     for (size_t l = 0; l < labels->n_labels; l++) {
         const double *column = em->log_p + ((size_t)labels->annotator[l] * C + labels->class_[l]) * C;
         const double *q = em->posterior + (size_t)labels->instance[l] * C;
 
         for (size_t k = 0; k < C; k++)
-            bound += q[k] * column[k];
+            figure += q[k] * (column[k] + em->log_prior[k]);
     }
-    for (size_t i = 0; i < labels->n_instances; i++) {
-        const double *q = em->posterior + i * C;
-
-        for (size_t k = 0; k < C; k++) {
-            if (q[k] > 0)
-                bound += q[k] * (em->log_prior[k] - log(q[k]));
-        }
+    for (size_t i = 0; i < labels->n_instances * C; i++) {
+        if (em->posterior[i] > 0)
+            figure -= em->posterior[i] * log(em->posterior[i]);
     }
-    return bound;
+    return figure;
 }
 
 /* Vote shares; an instance without labels starts (and, with no column to add, stays) near the prior: uniform. */
@@ -197,7 +195,7 @@ enum amx_status dawid_skene(const struct crowd_labels *labels, int max_rounds, d
         round++;
         expect(&em);
         maximise(&em);
-        next = lower_bound(&em) / (double)(labels->n_labels > 0 ? labels->n_labels : 1);
+        next = stopping_figure(&em) / (double)(labels->n_labels > 0 ? labels->n_labels : 1);
         if (next - bound < tolerance)
             break;
         bound = next;
