@@ -57,15 +57,27 @@ static void setup_log(const struct settings *settings)
     log_setup(2, format, level);
 }
 
+/* "ADDRESS:PORT" with the port that was taken. */
+static const char *address_of(const char *listen, int port, char out[128])
+{
+    const char *colon = strrchr(listen, ':');
+    int n = colon != NULL ? (int)(colon - listen) : (int)strlen(listen);
+    (void)snprintf(out, 128, "%.*s:%d", n, listen, port);
+    return out;
+}
+
 static void tell_ready(const struct settings *settings, const struct host *host)
 {
-    const char *listen = settings->config.listen, *colon = strrchr(listen, ':');
-    int n = colon != NULL ? (int)(colon - listen) : (int)strlen(listen);
-    (void)printf("annotmixd %s listening on http://%.*s:%d\n", ANNOTMIX_VERSION, n, listen, host_port(host));
+    char address[128], health[128];
+    (void)address_of(settings->config.listen, host_port(host), address);
+    if (settings->config.health_listen != NULL) {
+        log_info("health listener",
+                 LOG_TEXT("address", address_of(settings->config.health_listen, host_health_port(host), health)));
+    }
+    log_info("ready", LOG_TEXT("version", ANNOTMIX_VERSION), LOG_TEXT("address", address),
+             LOG_TEXT("kernel", amx_kernel_name()), LOG_TEXT("blas", amx_blas_name()));
+    (void)printf("annotmixd %s listening on http://%s\n", ANNOTMIX_VERSION, address);
     (void)fflush(stdout);
-    log_info("ready", LOG_TEXT("version", ANNOTMIX_VERSION), LOG_TEXT("listen", listen),
-             LOG_INT("port", host_port(host)), LOG_TEXT("kernel", amx_kernel_name()),
-             LOG_TEXT("blas", amx_blas_name()));
 }
 
 static int serve(const struct settings *settings)

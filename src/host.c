@@ -6,6 +6,7 @@
  * the rest. Requests still open after DRAIN_MS are cut, so that all of it stays under 10 s. */
 #include "host.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -59,6 +60,17 @@ static enum amx_status start_listeners(struct host *host, const struct host_opti
     return http_server_start(&on_health, &config->http, &host->health_app, &host->health_server, err);
 }
 
+/* A message about the file begins with its name, whoever worded it. */
+static void name_file(const char *path, struct amx_error *err)
+{
+    char text[sizeof err->text];
+
+    if (err == NULL || strstr(err->text, path) != NULL)
+        return;
+    (void)snprintf(text, sizeof text, "%s", err->text);
+    (void)error_set(err, err->code, "%s: %s", path, text);
+}
+
 enum amx_status host_start(const struct host_options *options, struct host **out, struct amx_error *err)
 {
     struct host *host = calloc(1, sizeof *host);
@@ -67,6 +79,8 @@ enum amx_status host_start(const struct host_options *options, struct host **out
     if (host == NULL)
         return error_set(err, AMX_NO_MEMORY, "out of memory");
     status = service_start(&options->config, &host->service, err);
+    if (status == AMX_CORRUPT)
+        name_file(options->config.db_path, err);
     if (status == AMX_OK && options->network) {
         status = auth_start(host->service, options->admin_token_file, err);
         host->tokens_loaded = status == AMX_OK;
@@ -85,6 +99,11 @@ enum amx_status host_start(const struct host_options *options, struct host **out
 int host_port(const struct host *host)
 {
     return host->server != NULL ? http_server_port(host->server) : 0;
+}
+
+int host_health_port(const struct host *host)
+{
+    return host->health_server != NULL ? http_server_port(host->health_server) : 0;
 }
 
 struct service *host_service(struct host *host)

@@ -19,6 +19,7 @@ struct host_options {
 /* Opens the database (AMX_BUSY when another server holds it), starts writer, trainers and listeners, makes ready. */
 AMX_CHECK enum amx_status host_start(const struct host_options *options, struct host **out, struct amx_error *err);
 int host_port(const struct host *host);               /* of the main listener; 0 without network */
+int host_health_port(const struct host *host);        /* of the health listener; 0 without one */
 struct service *host_service(struct host *host);
 /* Refuses new work, answers what is open, puts running trainings back into the queue, checkpoints, frees; under 10 s. */
 void host_stop(struct host *host);

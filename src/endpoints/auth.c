@@ -279,6 +279,19 @@ static bool is_probe(const struct http_route *route)
     return strcmp(route->pattern, "/livez") == 0 || strcmp(route->pattern, "/readyz") == 0;
 }
 
+/* Names the scopes of which one would do. */
+static void reply_forbidden(struct http_request *rq, unsigned scopes)
+{
+    char words[64] = "";
+    size_t n = 0;
+    for (size_t i = 0; i < N_SCOPES; i++) {
+        if ((scopes & 1u << i) != 0 && n < sizeof words) {
+            n += (size_t)snprintf(words + n, sizeof words - n, "%s%s", n > 0 ? " or " : "", scope_names[i]);
+        }
+    }
+    problem_reply_as(rq, PROBLEM_FORBIDDEN, "This needs a token with the scope %s.", words);
+}
+
 bool auth_gate(struct http_request *rq)
 {
     const struct http_route *route = http_route_of(rq);
@@ -308,7 +321,7 @@ bool auth_gate(struct http_request *rq)
         return false;
     }
     if ((who.scopes & (route->scope | SCOPE_ADMIN)) == 0) {
-        problem_reply_as(rq, PROBLEM_FORBIDDEN, "The token has none of the scopes that allow %s here.", route->method);
+        reply_forbidden(rq, route->scope);
         return false;
     }
     return true;

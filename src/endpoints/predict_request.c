@@ -388,7 +388,17 @@ enum amx_status predict_request_json(const char *text, size_t n, size_t n_featur
         }
         return jsonx_fail(err, "", NULL, "The body must be an object.");
     }
-    return read_members(&p);
+    enum amx_status status = read_members(&p);
+    if (status == AMX_INVALID && *problem == PROBLEM_INVALID_BODY) {
+        /* A text that is no JSON is refused as such, wherever the first wrong field stood. */
+        struct scan whole;
+        scan_init(&whole, text, n);
+        if (!scan_skip(&whole) || !scan_done(&whole)) {
+            p.scan = whole;
+            return grammar(&p);
+        }
+    }
+    return status;
 }
 
 enum amx_status predict_request_binary(const char *bytes, size_t n, size_t n_features, struct predict_request *out,

@@ -193,8 +193,13 @@ static void create_token(struct http_request *rq)
         return;
     }
     json_t *body;
-    if (jsonx_load_object(text != NULL ? text : "", n, &body, &err) != AMX_OK) {
+    if (jsonx_load(text != NULL ? text : "", n, &body, &err) != AMX_OK) {
         problem_reply_error(rq, PROBLEM_MALFORMED_BODY, &err);
+        return;
+    }
+    if (!json_is_object(body)) {
+        json_decref(body);
+        problem_reply_as(rq, PROBLEM_INVALID_BODY, "The body must be an object.");
         return;
     }
     struct token_write *t = write_new(rq, sizeof *t, NULL);
@@ -322,7 +327,11 @@ static void delete_token(struct http_request *rq)
 
 static const char *const takes_json[] = {"application/json", NULL};
 const struct http_route tokens_routes[] = {
-    {.method = "POST", .pattern = "/v1/tokens", .scope = SCOPE_ADMIN, .media_types = takes_json, .finish = create_token},
+    {.method = "POST",
+     .pattern = "/v1/tokens",
+     .scope = SCOPE_ADMIN,
+     .media_types = takes_json,
+     .finish = create_token},
     {.method = "GET", .pattern = "/v1/tokens", .scope = SCOPE_ADMIN, .finish = list_tokens},
     {.method = "DELETE", .pattern = "/v1/tokens/{id}", .scope = SCOPE_ADMIN, .finish = delete_token},
     {0},

@@ -104,6 +104,11 @@ static bool read_request(struct http_request *rq, const struct project_info *pro
         problem_reply_error(rq, PROBLEM_MALFORMED_BODY, &err);
         return false;
     }
+    if (body != NULL && !json_is_object(body)) {
+        json_decref(body);
+        problem_reply_as(rq, PROBLEM_INVALID_BODY, "The body must be an object, or be left out.");
+        return false;
+    }
     enum amx_status status =
         run_request_parse(body, project->settings.training, project->feature_dim, project->n_classes, out, &err);
     json_decref(body);
