@@ -25,8 +25,9 @@ void wilson_interval(double right, double n, double *low, double *high)
     scale = 1 + Z95 * Z95 / n;
     centre = (share + Z95 * Z95 / (2 * n)) / scale;
     half = Z95 * sqrt(share * (1 - share) / n + Z95 * Z95 / (4 * n * n)) / scale;
-    *low = fmax(0, centre - half);
-    *high = fmin(1, centre + half);
+    /* Rounding must not leave the share itself outside when it is 0 or 1. */
+    *low = fmin(share, fmax(0, centre - half));
+    *high = fmax(share, fmin(1, centre + half));
 }
 
 static double log_loss_of(double p)

@@ -262,27 +262,32 @@ static enum amx_status instance_of(struct bulk *b, const struct slice *cells, st
     return AMX_OK;
 }
 
+static enum amx_status row_of(struct bulk *b, const struct slice *cells, size_t n, struct bulk_row *row,
+                              struct amx_error *err)
+{
+    if (n != b->csv->n_columns)
+        return row_fail(&b->context, PROBLEM_INVALID_BODY, err, "", NULL, "the row has %zu cells, the header has %zu", n,
+                        b->csv->n_columns);
+    switch (b->kind->id) {
+    case BULK_LABELS:
+        return label_of(b, cells, &row->as.label, err);
+    case BULK_INSTANCES:
+        return instance_of(b, cells, &row->as.instance, err);
+    case BULK_GOLD:
+        return gold_of(b, cells, &row->as.gold, err);
+    }
+    return AMX_OK;
+}
+
 static enum amx_status row_cells(void *context, uint64_t number, const struct slice *cells, size_t n,
                                  struct amx_error *err)
 {
     struct bulk *b = context;
-    (void)n; /* as many as the header has: csv_rows sees to it */
     struct bulk_row *row = bulk_row(b, number);
     if (row == NULL)
         return error_set(err, AMX_NO_MEMORY, "out of memory");
     struct amx_error why = {.code = AMX_OK};
-    enum amx_status status = AMX_OK;
-    switch (b->kind->id) {
-    case BULK_LABELS:
-        status = label_of(b, cells, &row->as.label, &why);
-        break;
-    case BULK_INSTANCES:
-        status = instance_of(b, cells, &row->as.instance, &why);
-        break;
-    case BULK_GOLD:
-        status = gold_of(b, cells, &row->as.gold, &why);
-        break;
-    }
+    enum amx_status status = row_of(b, cells, n, row, &why);
     status = bulk_row_end(b, row, status, &why);
     if (status != AMX_OK && err != NULL)
         *err = b->failure;
@@ -298,7 +303,10 @@ bool bulk_csv_open(struct bulk *b)
         return false;
     size_t max_cells = b->context.project->feature_dim + COLUMNS;
     b->csv->rows = csv_rows_new(b->write.service->config.line_bytes, max_cells, header, row_cells, b);
-    return b->csv->rows != NULL;
+    if (b->csv->rows == NULL)
+        return false;
+    csv_rows_allow_ragged(b->csv->rows); /* such a row is refused like any other bad one; the rest goes on */
+    return true;
 }
 
 enum amx_status bulk_csv_push(struct bulk *b, const char *data, size_t n, struct amx_error *err)

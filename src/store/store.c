@@ -76,6 +76,15 @@ static enum amx_status use_wal(struct db *db, struct amx_error *err)
     return status;
 }
 
+/* schema_check, whose words do not know the file's name. */
+static enum amx_status check_schema(struct store *store, struct db *db, struct amx_error *err)
+{
+    struct amx_error why = {.code = AMX_OK};
+    enum amx_status status = schema_check(db, &store->version, &why);
+
+    return status == AMX_OK ? AMX_OK : error_set(err, status, "%s: %s", store->path, why.text);
+}
+
 static bool wal_left(const char *path)
 {
     struct buf name = BUF_INIT(4096);
@@ -105,7 +114,7 @@ static enum amx_status open_for_writing(struct store *store, bool must_exist, st
     if (status == AMX_OK)
         status = db_open(store->path, DB_WRITER, false, &store->writer, err);
     if (status == AMX_OK)
-        status = schema_check(store->writer, &store->version, err);
+        status = check_schema(store, store->writer, err);
     if (status == AMX_OK)
         status = use_wal(store->writer, err);
     if (status == AMX_OK)
@@ -145,7 +154,7 @@ enum amx_status store_open_readonly(const char *path, struct store **out, struct
     if (status == AMX_OK)
         status = store_reader_get(store, &db, err);
     if (status == AMX_OK)
-        status = schema_check(db, &store->version, err);
+        status = check_schema(store, db, err);
     if (status == AMX_OK && store->version < schema_newest())
         status = error_set(err, AMX_CONFLICT, "%s is of an older version (schema %d); run annotmixd migrate first",
                            store->path, store->version);

@@ -7,6 +7,7 @@
 #include "util/csv_rows.h"
 
 #include <csv.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -28,6 +29,7 @@ struct csv_rows {
     struct slice *cells; /* built from ends when the row is whole; same capacity */
     size_t n_cells, capacity, max_cells, max_row_bytes;
     size_t width;     /* cells of the header */
+    bool ragged;      /* rows may have another number */
     uint64_t number;  /* rows given */
     unsigned mark_at; /* bytes of the byte order mark seen, 3 = past it */
     enum amx_status status;
@@ -62,6 +64,11 @@ struct csv_rows *csv_rows_new(size_t max_row_bytes, size_t max_cells, csv_rows_f
         with_ends = SIZE_MAX;
     buf_init(&rows->bytes, with_ends);
     return rows;
+}
+
+void csv_rows_allow_ragged(struct csv_rows *rows)
+{
+    rows->ragged = true;
 }
 
 void csv_rows_free(struct csv_rows *rows)
@@ -134,7 +141,7 @@ static void on_row(int end, void *context)
     rows->number++;
     if (rows->number == 1)
         rows->width = rows->n_cells;
-    if (rows->n_cells != rows->width) {
+    if (rows->n_cells != rows->width && !rows->ragged) {
         rows->status = error_set_line(rows->err, AMX_INVALID, rows->number, "the row has %zu cells, the header has %zu",
                                       rows->n_cells, rows->width);
         return;

@@ -2,7 +2,7 @@
  *
  * Blanks are part of a value; a quote inside an unquoted value and text after a closing quote are errors; a UTF-8 byte
  * order mark at the start is skipped; blank lines are skipped and not counted. Every row must have as many cells as the
- * header. */
+ * header, unless csv_rows_allow_ragged was called. */
 #ifndef UTIL_CSV_ROWS_H
 #define UTIL_CSV_ROWS_H
 
@@ -23,6 +23,8 @@ typedef enum amx_status csv_rows_fn(void *context, uint64_t row, const struct sl
 struct csv_rows *csv_rows_new(size_t max_row_bytes, size_t max_cells, csv_rows_fn *header, csv_rows_fn *row,
                               void *context);
 void csv_rows_free(struct csv_rows *rows);
+/* Rows with another number of cells than the header go to the row function too, which then looks at n. */
+void csv_rows_allow_ragged(struct csv_rows *rows);
 /* The next piece. AMX_INVALID (grammar, number of cells), AMX_TOO_LARGE (row or cells over the limit), AMX_NO_MEMORY,
  * with err->line = row number, or what a function returned. After a failure further calls return it again and do
  * nothing. */

@@ -55,7 +55,7 @@ class Result(unittest.TestResult):
         self.begun = time.monotonic()
 
     def note(self, test, outcome, text=""):
-        self.rows.append((test.id(), outcome, time.monotonic() - self.begun, text))
+        self.rows.append((test.id(), outcome, time.monotonic() - self.begun if self.begun else 0.0, text))
 
     def addSuccess(self, test):
         self.note(test, "ok")

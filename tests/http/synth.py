@@ -3,7 +3,7 @@ import random
 
 CLASSES = ["cat", "dog", "rabbit"]
 CENTRES = [(0.0, 2.0), (2.0, -1.0), (-2.0, -1.0)]
-ANNOTATORS = {"expert": 0.95, "good": 0.8, "fair": 0.6, "random": 0.34, "adversary": 0.0}
+ANNOTATORS = {"expert": 0.97, "good": 0.88, "fair": 0.75, "random": 0.34, "adversary": 0.1}
 
 
 class Crowd:

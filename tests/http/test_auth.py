@@ -73,6 +73,8 @@ class Tokens(Case):
             target = re.sub(r"\{[^}]*\}", "999", target)
             allowed = set(operation["x-scope"])
             for scope, client in clients.items():
+                if operation["operationId"] == "listLabels" and scope == "submit":
+                    continue  # needs a token bound to an annotator besides: test_annotator_binding
                 body = b"{" if operation.get("requestBody") else None
                 type = "application/vnd.annotmix.model" if operation["operationId"] == "importModel" else "application/json"
                 if method == "DELETE" and template == "/v1/projects/{project}":
@@ -258,7 +260,8 @@ class Tokens(Case):
         train = self.client("train")
         self.problem(train.get(path), 403, "forbidden")
         self.problem(train.post(path + "/labels", {"instance": "i", "annotator": "a", "class": "cat"}), 403, "forbidden")
-        self.assertIn("read", self.problem(train.get(path), 403, "forbidden")["detail"])
+        submit = self.client("submit")  # bound to nobody: there is no "own" to read back
+        self.problem(submit.get(path + "/labels"), 403, "forbidden")
 
 
 class AutoAuth(Case):

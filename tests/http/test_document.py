@@ -123,7 +123,7 @@ class Examples(Case):
     """Every request example of the document, in the order in which a user would send them."""
 
     ORDER = ("createProject", "putProject", "patchProject", "putInstances", "putLabels", "putGoldBulk", "putGold",
-             "createTrainingRun", "predict", "createToken")
+             "createTrainingRun", "predict", "createToken")  # the last one: from then on tokens are required
 
     def test_replay(self):
         by_name = {o["operationId"]: (m, t, o) for (m, t), o in CONTRACT.operations.items()}
@@ -136,6 +136,9 @@ class Examples(Case):
             for parameter in operation["parameters"]:
                 if parameter["in"] == "path":
                     target = target.replace("{%s}" % parameter["name"], str(parameter["example"]))
+            if name == "createToken":
+                body = self.api.get("/v1/projects/pets/consensus/pet-1", expect=200).json
+                self.assertEqual(body["basis"], "in_sample")
             if name == "predict":
                 run = self.api.get("/v1/projects/pets/training-runs", expect=200).json["items"][0]
                 self.api.wait("pets", run["id"])
@@ -144,14 +147,10 @@ class Examples(Case):
                 for example in examples:
                     body = example if isinstance(example, str) else json.dumps(example)
                     headers = {"If-Match": "*"} if method == "PATCH" else {}
-                    if name == "putProject":  # the project of the first example has more in it
-                        pass
                     answer = self.api.call(method, target, body, type=media_type, headers=headers)
                     self.assertIn(answer.status, (200, 201, 202), (name, media_type, answer))
                     if "rejected" in (answer.json if answer.body.startswith(b"{") else {}):
                         self.assertEqual(answer.json["rejected"], 0, (name, answer))
-        body = self.api.get("/v1/projects/pets/consensus/pet-1", expect=200).json
-        self.assertEqual(body["basis"], "in_sample")
 
 
 class Readme(Case):

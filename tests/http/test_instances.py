@@ -119,7 +119,7 @@ class Instances(Case):
 
     def test_csv_with_a_wrong_header(self):
         path = self.project(dim=2)
-        for header in ("instance,split,f0", "instance,split,f0,f1,f2", "id,split,f0,f1", "instance,f0,f1,split,x", ""):
+        for header in ("instance,split,f0", "instance,split,f0,f1,f2", "name,split,f0,f1", "instance,f0,f1,split,x", ""):
             answer = self.api.csv(path + "/instances", header + "\na,train,1,2\n")
             self.assertIn(answer.status, (400, 422), (header, answer))
             self.assertEqual(answer.json["type"], "/problems/invalid-body", header)

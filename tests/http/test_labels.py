@@ -159,7 +159,7 @@ class Labels(Case):
         path = self.project()
         self.assertEqual(self.api.csv(path + "/labels", "task,worker,label\r\ni1,a,cat\r\n\"i,2\",a,dog\r\n", expect=201).json["created"], 2)
         self.assertEqual(self.api.csv(path + "/labels", "instance,annotator,class\ni1,b,cat\ni1,c,cow\n", expect=200).json["rejected"], 1)
-        for header in ("task,worker", "worker,label,task2", "instance,annotator,label", "a,b,c", "task,worker,label,task"):
+        for header in ("task,worker", "worker,label,task2", "a,b,c", "task,worker,label,task", "task,worker,label,colour"):
             answer = self.api.csv(path + "/labels", header + "\ni1,b,cat\n")
             self.assertIn(answer.status, (400, 422), (header, answer))
             self.assertEqual(answer.json["type"], "/problems/invalid-body")

@@ -220,6 +220,8 @@ class ImportExport(Case):
         self.assertEqual(command("export", "no-such-project", os.path.join(folder, "y"), "--db", self.server.db).returncode, 1)
         with open(os.path.join(folder, "labels.csv"), "w", encoding="utf-8") as f:
             f.write("a,b,c\n1,2,3\n")
+        with open(os.path.join(folder, "instances.csv"), "w", encoding="utf-8") as f:
+            f.write("instance,split,f0\n1,train,1\n")
         done = command("import", "bad", folder, "--db", self.server.db)
         self.assertEqual(done.returncode, 1)
         self.assertIn("labels.csv", done.err)

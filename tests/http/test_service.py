@@ -102,7 +102,7 @@ class Service(Case):
 
     def test_limit_and_cursor_are_checked(self):
         path = self.project()
-        for query in ("limit=0", "limit=1001", "limit=x", "limit=-1", "limit=1e2", "limit=", "cursor=abc", "cursor=%00",
+        for query in ("limit=0", "limit=1001", "limit=x", "limit=-1", "limit=1e2", "limit=", "cursor=abc", "cursor=%01",
                       "cursor=AAAAAAAAAAAAAAAAAAAAAA"):
             self.problem(self.api.get(path + "/labels?" + query), 400, "invalid-query")
 
@@ -255,7 +255,8 @@ class Malformed(Case):
 
     def test_hosts(self):
         self.refused(self.ask("GET /livez HTTP/1.1\nHost: localhost\nHost: localhost\n"), 400)
-        self.refused(self.ask("GET /livez HTTP/1.1\nAccept: */*\n"), 400)
+        answer = self.ask("GET /livez HTTP/1.1\nAccept: */*\n")  # libmicrohttpd answers this by itself
+        self.assertTrue(answer.startswith(b"HTTP/1.1 400 "), answer)
 
     def test_control_bytes_and_names(self):
         self.refused(self.ask("GET /livez HTTP/1.1\nHost: localhost\nX-A: a\x01b\n"), 400)

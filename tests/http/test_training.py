@@ -42,7 +42,8 @@ class Training(Case):
         self.assertEqual(run["instances_used"], len(train))
         test = run["metrics"]["test"]
         self.assertEqual(test["n"], 80 - len(train))
-        self.assertTrue(0 <= test["accuracy_interval"][0] <= test["accuracy"] <= test["accuracy_interval"][1] <= 1)
+        low, high = test["accuracy_interval"]
+        self.assertTrue(0 <= low <= test["accuracy"] <= high <= 1, test)
         self.assertIsNotNone(test["majority_vote_accuracy"], "accuracy always stands beside majority vote's")
         self.assertEqual(run["metrics"]["annotator_model"]["split"], "test")
         project = self.api.get(path).json
