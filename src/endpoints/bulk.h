@@ -108,6 +108,7 @@ struct bulk {
 
     /* Totals so far. */
     uint64_t rows, bytes, created, updated, unchanged, rejected;
+    uint64_t n_errors; /* rows that were refused for themselves: an atomic request rejects the others too */
     json_t *errors;
     struct buf results; /* lines of the NDJSON answer not yet in the file */
     int results_fd;     /* -1 = all in memory */

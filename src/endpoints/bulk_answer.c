@@ -106,6 +106,7 @@ static void result_line(struct bulk *b, const struct bulk_row *row)
 static void account_rejected(struct bulk *b, const struct bulk_row *row)
 {
     b->rejected++;
+    b->n_errors++;
     if (b->kind->id == BULK_LABELS)
         metrics_labels_rejected(b->write.service->metrics, problem_slug(row->problem), 1);
     if (json_array_size(b->errors) < BULK_ERRORS &&
@@ -151,7 +152,7 @@ static bool members(struct bulk *b, json_t *object, bool with_errors)
         ok = json_put(object, "unchanged", json_integer((json_int_t)b->unchanged));
     if (ok && with_errors)
         ok = json_put(object, "errors", json_incref(b->errors));
-    return ok && json_put(object, "errors_truncated", json_boolean(b->rejected > json_array_size(b->errors)));
+    return ok && json_put(object, "errors_truncated", json_boolean(b->n_errors > json_array_size(b->errors)));
 }
 
 static int status_of(const struct bulk *b)

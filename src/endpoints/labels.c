@@ -54,6 +54,13 @@ static enum amx_status bulk_label_json(struct row_context *c, struct scan *s, st
     return row_label_json(c, s, "", a, &row->as.label, err);
 }
 
+/* What the store refuses a label for lies in one of two fields. */
+static void point_at(enum amx_status status, struct amx_error *err)
+{
+    if (err->pointer[0] == '\0' && (status == AMX_NOT_FOUND || status == AMX_CONFLICT))
+        (void)snprintf(err->pointer, sizeof err->pointer, "%s", status == AMX_NOT_FOUND ? "/instance" : "/ref");
+}
+
 static enum amx_status bulk_label_apply(struct changes *ch, struct bulk *b, struct bulk_row *row, struct amx_error *err)
 {
     struct label_put put = put_of(&row->as.label, b->create_instances);
@@ -63,8 +70,8 @@ static enum amx_status bulk_label_apply(struct changes *ch, struct bulk *b, stru
         row->outcome = bulk_outcome_of(result.outcome);
         row->labels = 1;
         row->changed = result.outcome != LABEL_UNCHANGED;
-    } else if (err->pointer[0] == '\0' && (status == AMX_NOT_FOUND || status == AMX_CONFLICT)) {
-        (void)snprintf(err->pointer, sizeof err->pointer, "%s", status == AMX_NOT_FOUND ? "/instance" : "/ref");
+    } else {
+        point_at(status, err);
     }
     return status;
 }
@@ -107,6 +114,8 @@ static enum amx_status apply_label(struct db *db, struct write *w)
     status = labels_put(&ch, &put, &l->result, err);
     if (status == AMX_OK)
         status = changes_flush(&ch, err);
+    else
+        point_at(status, err);
     if (status == AMX_OK && l->may_read)
         l->model = ch.active_model;
     return status;
@@ -187,6 +196,8 @@ static void refuse_label(struct http_request *rq, struct label_write *l, enum am
         problem = PROBLEM_MALFORMED_BODY;
         scan_error(&s, &grammar);
         err = &grammar;
+    } else if (status == AMX_INVALID && s.not_finite) { /* NaN is no JSON either; err has its place */
+        problem = PROBLEM_MALFORMED_BODY;
     }
     metrics_labels_rejected(l->write.service->metrics, problem_slug(problem), 1);
     write_free(&l->write);
