@@ -336,7 +336,7 @@ bool trainers_progress(struct trainers *t, int64_t run_id, struct run_progress *
     (void)pthread_mutex_lock(&t->mu);
     for (work = t->working; work != NULL && work->row.id != run_id; work = work->next)
         ;
-    if (work != NULL) {
+    if (work != NULL && work->progress.epochs > 0) { /* not while it still reads its data: then the row knows more */
         copy = work->progress;
         copy.loss_curve = malloc((copy.n_curve + 1) * sizeof *copy.loss_curve);
         if (copy.loss_curve != NULL && copy.n_curve > 0)
