@@ -78,7 +78,6 @@ static enum amx_status push_file(gzFile file, struct csv_rows *csv, struct amx_e
         return error_set(err, code == Z_ERRNO ? AMX_IO : AMX_INVALID, "it cannot be read: %s",
                          code == Z_ERRNO ? strerror(errno) : text);
     }
-    /* A file cut in the middle of its gzip data ends as if it were whole: gzclose alone tells. */
 
     return csv_rows_end(csv, err);
 }
@@ -98,8 +97,9 @@ static enum amx_status read_csv(const char *dir, const char *stem, csv_rows_fn *
     csv = csv_rows_new(MAX_ROW, AMX_MAX_FEATURES + 2, header, row, reading);
     status = csv == NULL ? error_set(&own, AMX_NO_MEMORY, "out of memory") : push_file(file, csv, &own);
     csv_rows_free(csv);
-    if (gzclose_r(file) != Z_OK && status == AMX_OK)
-        status = error_set(&own, AMX_INVALID, "the compressed data is cut or damaged");
+    /* A file that is cut ends in the middle of a row: say why, not where. */
+    if (gzclose_r(file) == Z_BUF_ERROR)
+        status = error_set(&own, AMX_INVALID, "the compressed data is cut");
     if (status == AMX_OK)
         return AMX_OK;
     if (own.line > 0)

@@ -155,7 +155,7 @@ static enum amx_status merge_setting(const char *name, const json_t *value, cons
     if (field == NULL && is_among(OTHER_SETTINGS, name))
         return jsonx_fail(err, prefix, name, "%s is a setting of another method, which is not in this build.", name);
     if (field == NULL)
-        return jsonx_fail(err, prefix, name, "There is no such setting; GET /v1/methods lists them.");
+        return jsonx_fail(err, prefix, name, "There is no setting \"%.40s\"; GET /v1/methods lists them.", name);
     status = read_value(field, value, prefix, values, &n, err);
     if (status != AMX_OK)
         return status;
