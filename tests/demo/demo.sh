@@ -84,9 +84,10 @@ while :; do
     line=$(jq -r '.progress // {} | "\((.fraction // 0) * 100 | floor) \(.epoch // 0) \(.epochs // 0) " +
         "\(.labels_per_second // 0 | floor) \(.loss // 0)"' "$dir/run.json" | awk '{
         bar = ""; for (i = 0; i < 40; i++) bar = bar (i < $1 * 0.4 ? "#" : ".")
-        printf "   [%s] %3d %%  epoch %d/%d  %d labels/s  loss %.3f", bar, $1, $2, $3, $4, $5 }')
+        printf "   [%s] %3d %%  epoch %d/%d  loss %.3f", bar, $1, $2, $3, $5
+        if ($4 > 0) printf "  %d labels/s", $4 }')
     state=$(jq -r .state "$dir/run.json")
-    if [ -t 1 ]; then printf '\r%s ' "$line"; fi
+    if [ -t 1 ]; then printf '\r%s        ' "$line"; fi
     case $state in
     queued | running) ;;
     *) break ;;

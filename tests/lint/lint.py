@@ -165,11 +165,11 @@ class Lint:
                     yield f"{name}: guard {match.group(1) if match else 'missing'}, not {sorted(guards)[0]}"
 
     def rule_columns(self):
-        """no line over 140 columns (over 120: a warning), no tab, no trailing blank in C, shell, Python and SQL"""
+        """no C line over 140 columns (over 120: a warning), no tab, no trailing blank in C, shell, Python and SQL"""
         code = [n for n in self.names if re.search(r"\.(c|h|sh|py|sql)$", n) and n in self.text]
         wide = {}
         for name, number, line in self.each_line(code):
-            if len(line) > 140:
+            if len(line) > 140 and re.search(r"\.[ch]$", name):
                 yield f"{name}:{number}: {len(line)} columns"
             elif len(line) > 120:
                 wide[name] = wide.get(name, 0) + 1
