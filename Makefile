@@ -4,9 +4,7 @@ VERSION := 0.1.0
 BUILD   ?= build
 PREFIX  ?= /usr/local
 PYTHON  ?= $(firstword $(wildcard /usr/bin/python3) python3)
-SAN     ?=
-comma   := ,
-VARIANT := $(if $(SAN),san-$(subst $(comma),-,$(SAN)),default)
+VARIANT := $(if $(SAN),san-$(shell echo $(SAN) | tr , -),default)
 O       := $(BUILD)/$(VARIANT)
 BIN     := $(if $(SAN),$(O),$(BUILD))
 Q       := $(if $(V),,@)
@@ -46,7 +44,6 @@ EMBEDDED   := $(sort $(wildcard migrations/*.sql) $(wildcard api/openapi.yaml ap
   $(filter-out %.md,$(sort $(wildcard src/dashboard/*.*)))
 
 all: $(BIN)/annotmixd $(BIN)/libannotmix.a $(BIN)/libannotmix.so ## build/annotmixd and build/libannotmix.{a,so}
-
 # The flags of the last build; other flags (or another compiler) make everything anew.
 FLAGS := $(strip $(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(ALL_LDFLAGS))
 ifneq ($(FLAGS),$(strip $(file <$(O)/flags)))
@@ -54,7 +51,6 @@ $(O)/flags: FORCE
 endif
 $(O)/flags:
 	@:$(shell mkdir -p $(@D))$(file >$@,$(FLAGS))
-
 $(O)/%.o: src/%.c $(O)/flags
 	$(COMPILE)
 $(AMX_OBJS): STD = -std=c11 -fno-math-errno -fno-trapping-math
@@ -68,11 +64,9 @@ $(O)/learn/kernels_%.o: src/learn/kernels.c $(O)/flags
 	$(COMPILE)
 # Migrations, the API document and the dashboard become part of the program (table: src/util/embed.h).
 $(O)/gen/embed.c: $(EMBEDDED) src/util/embed.sh
-	@mkdir -p $(@D)
-	$(Q)sh src/util/embed.sh $(EMBEDDED) > $@.tmp && mv $@.tmp $@
+	$(Q)mkdir -p $(@D) && sh src/util/embed.sh $(EMBEDDED) > $@.tmp && mv $@.tmp $@
 $(O)/gen/embed.o: $(O)/gen/embed.c $(O)/flags
 	$(COMPILE)
-
 $(BIN)/libannotmix.a: $(AMX_OBJS)
 	$(Q)rm -f $@ && $(AR) rcs $@ $^
 $(BIN)/libannotmix.so: $(AMX_OBJS)
@@ -94,8 +88,7 @@ $(O)/tests/%.o: tests/%.c $(O)/flags
 	$(COMPILE)
 .SECONDEXPANSION:
 $(UNIT_BINS): $(O)/unit/%: $(O)/tests/unit/test.o $$(call unit_objs,$$*) $$(or $$(UNIT_NEEDS_$$*),$$(ROOM_OBJS) $$(AMX_OBJS))
-	@mkdir -p $(@D)
-	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
+	$(Q)mkdir -p $(@D) && $(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
 build-all: all $(UNIT_BINS)
 
 # ---- targets for people ----------------------------------------------------------------------------------------------
@@ -126,23 +119,30 @@ test-tsan: ## HTTP tests and the threaded rooms' unit tests under ThreadSanitize
 	@$(TALLY) tsan "$(SUBMAKE) SAN=thread test-unit UNIT_ROOMS='http store work'" '$(SUBMAKE) SAN=thread test-http'
 test-valgrind: ## unit tests under valgrind
 	@$(SUBMAKE) test-unit TEST_WRAPPER='valgrind -q --error-exitcode=9 --leak-check=full'
-test-install: all ## program, library, header and pkg-config file under $(DESTDIR)$(PREFIX)
+test-install: all ## `make install` into a scratch folder, then build and run the README's C example against it
+	@BUILD=$(BUILD) CC='$(CC)' sh tests/ci/install.sh
+bench: ## figures: HTTP rates and latencies, bulk, memory, training (BENCH='labels predict'; TORCH_PYTHON= to compare)
+	@$(SUBMAKE) deps DEPS='build bench' && $(SUBMAKE) $(JOBS) all
+	@$(PYTHON) tests/bench/run.py --binary $(BIN)/annotmixd --out $(BUILD)/bench.json $(BENCH)
+lint: all ## the house rules: one-way includes, banned functions, lengths, folder READMEs, README against --help
+	@$(PYTHON) tests/lint/lint.py --binary $(BIN)/annotmixd
+format: ## clang-format the files named in FILES (default: all C files)
+	clang-format -i $(or $(FILES),$(shell find src include tests -name '*.[ch]'))
+install: all ## program, library, header and pkg-config file under $(DESTDIR)$(PREFIX)
 	install -D -m 755 -t $(DESTDIR)$(PREFIX)/bin $(BIN)/annotmixd
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/include include/annotmix.h
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib $(BIN)/libannotmix.a
 	install -m 755 $(BIN)/libannotmix.so $(DESTDIR)$(PREFIX)/lib/libannotmix.so.$(VERSION)
 	cd $(DESTDIR)$(PREFIX)/lib && ln -sf libannotmix.so.$(VERSION) libannotmix.so.0 && ln -sf libannotmix.so.0 libannotmix.so
-	install -d $(DESTDIR)$(PREFIX)/lib/pkgconfig && printf '%s\n' 'prefix=$(PREFIX)' 'Name: annotmix' 'Version: $(VERSION)' \
-	  'Description: class labels and reliability from noisy annotators' 'Cflags: -I$${prefix}/include' \
-	  'Libs: -L$${prefix}/lib -lannotmix' 'Libs.private: -lopenblas -lm -lpthread' 'Requires.private: jansson nettle' \
-	  > $(DESTDIR)$(PREFIX)/lib/pkgconfig/annotmix.pc
+	mkdir -p $(DESTDIR)$(PREFIX)/lib/pkgconfig && printf '%s\n' 'Name: annotmix' 'Version: $(VERSION)' \
+	  'Description: classes and reliability from noisy annotators' 'Cflags: -I$(PREFIX)/include' 'Requires.private: jansson nettle' \
+	  'Libs: -L$(PREFIX)/lib -lannotmix' 'Libs.private: -lopenblas -lm' > $(DESTDIR)$(PREFIX)/lib/pkgconfig/annotmix.pc
 dist: ## build/annotmixd-VERSION.tar.gz of the last commit
-	@mkdir -p $(BUILD) && git archive --prefix=annotmixd-$(VERSION)/ -o $(BUILD)/annotmixd-$(VERSION).tar.gz HEAD
+	mkdir -p $(BUILD) && git archive --prefix=annotmixd-$(VERSION)/ -o $(BUILD)/annotmixd-$(VERSION).tar.gz HEAD
 clean: ## remove build/
 	rm -rf $(BUILD)
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
-
 .PHONY: all build-all deps demo test check test-unit test-http test-kill test-asan test-tsan test-valgrind test-install \
   bench lint format install dist clean help FORCE
 .DELETE_ON_ERROR:

@@ -35,7 +35,7 @@ ONLY_IN = {
     "curl/curl.h": r"src/[a-z_]+\.[ch]$",
     "csv.h": r"src/util/",
 }
-BANNED = """strcpy strcat strncpy strncat sprintf vsprintf gets strtok atoi atol atof sscanf rand srand alloca system
+BANNED = """strcpy strcat strncpy sprintf vsprintf gets strtok atoi atol atof sscanf rand srand alloca system
 setlocale""".split()
 SQL = re.compile(r'"\s*(SELECT\s|INSERT\s+(OR\s|INTO\s)|UPDATE\s+\w+\s+SET|DELETE\s+FROM|CREATE\s+TABLE|PRAGMA\s|'
                  r'BEGIN\s+IMMEDIATE|WITH\s+\w+\s+AS)')
@@ -145,7 +145,7 @@ class Lint:
     def rule_comments(self):
         """C comments are /* */; every C file opens with one"""
         for name in self.c:
-            if not self.text[name].lstrip().startswith("/*"):
+            if not name.startswith("tests/") and not self.text[name].lstrip().startswith("/*"):
                 yield f"{name}:1: no comment at the head of the file"
         for name, number, line in self.each_line(self.c):
             if re.match(r"\s*//", line):
