@@ -1,9 +1,9 @@
 /* host.c - start and stop of the whole service, in one order.
  *
  * Start: store, writer, catalog, snapshots, trainers (service_start), tokens, then the listeners; ready last.
- * Stop: not ready; no new connections, long polls and streams resumed; trainers at their next batch, runs back to queued;
- * open requests answered (the writer still lives, for those that wait for the disk); then the writer with a checkpoint, and
- * the rest. Requests still open after DRAIN_MS are cut, so that all of it stays under 10 s. */
+ * Stop: not ready; no new connections, long polls and streams resumed; trainers at their next batch, runs back to
+ * queued; open requests answered (the writer still lives, for those that wait for the disk); then the writer with a
+ * checkpoint, and the rest. Requests still open after DRAIN_MS are cut, so that all of it stays under 10 s. */
 #include "host.h"
 
 #include <stdio.h>

@@ -33,7 +33,8 @@ static void print_help(const char *command, const struct option *table, const ch
     for (const struct option *o = table; o->name != NULL; o++) {
         char left[48];
 
-        (void)snprintf(left, sizeof left, "%s%s%s", o->name, o->value != NULL ? " " : "", o->value != NULL ? o->value : "");
+        (void)snprintf(left, sizeof left, "%s%s%s", o->name, o->value != NULL ? " " : "",
+                       o->value != NULL ? o->value : "");
         printf("  %-22s %s\n", left, o->help);
     }
 }
@@ -71,8 +72,8 @@ static const char *take_option(int argc, char **argv, const struct option *table
     return NULL;
 }
 
-bool options_parse(int argc, char **argv, const struct option *table, const char *usage, size_t min_words, size_t max_words,
-                   const char **words, size_t *n_words, int *exit_status)
+bool options_parse(int argc, char **argv, const struct option *table, const char *usage, size_t min_words,
+                   size_t max_words, const char **words, size_t *n_words, int *exit_status)
 {
     size_t n = 0;
     bool only_words = false; /* after "--" */

@@ -16,10 +16,11 @@ struct option {
     bool *flag;        /* for flags */
 };
 
-/* The usual start of a subcommand: parses argv[1..]; words[0..] get the positional words, *n_words their number. "--help"
- * prints usage and returns false with *exit_status = 0; a wrong line says what is wrong and returns false with 2. */
-bool options_parse(int argc, char **argv, const struct option *table, const char *usage, size_t min_words, size_t max_words,
-                   const char **words, size_t *n_words, int *exit_status);
+/* The usual start of a subcommand: parses argv[1..]; words[0..] get the positional words, *n_words their number.
+ * "--help" prints usage and returns false with *exit_status = 0; a wrong line says what is wrong and returns false
+ * with 2. */
+bool options_parse(int argc, char **argv, const struct option *table, const char *usage, size_t min_words,
+                   size_t max_words, const char **words, size_t *n_words, int *exit_status);
 /* "annotmixd NAME: text" on standard error. */
 void command_error(const char *command, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* Exit status of a failure: AMX_OK 0; AMX_BUSY and AMX_FULL 75; everything else 1. */
