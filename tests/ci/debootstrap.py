@@ -46,6 +46,13 @@ def instructions(text):
         yield word.upper(), rest.strip()
 
 
+def unmount(path):
+    """Takes /proc and /dev out of a tree, also one that an earlier run left behind; only then may it be deleted."""
+    for name in ("proc", "dev"):
+        if os.path.ismount(path / name):
+            run(["umount", "-l", str(path / name)])
+
+
 class Tree:
     """A file system tree in which commands run under chroot; main() unmounts its /proc and /dev."""
 
@@ -68,7 +75,7 @@ class Tree:
 
 
 def build(suite, bases, work):
-    """Runs the Dockerfile; returns the last stage's tree and its HEALTHCHECK, ENTRYPOINT and CMD."""
+    """Runs the Dockerfile; returns the last stage's tree, and its HEALTHCHECK, ENTRYPOINT and CMD."""
     trees, final = {}, {}
     tree = None
     for word, rest in instructions((ROOT / "Dockerfile").read_text()):
@@ -77,7 +84,9 @@ def build(suite, bases, work):
             name = rest.split(" AS ")[1] if " AS " in rest else f"stage{len(trees)}"
             path = work / name
             if path.exists():
+                unmount(path)
                 shutil.rmtree(path)
+            path.parent.mkdir(parents=True, exist_ok=True)
             base = bases / suite
             if not base.exists():
                 base.parent.mkdir(parents=True, exist_ok=True)
@@ -107,7 +116,7 @@ def build(suite, bases, work):
             final[word] = json.loads(rest[rest.index("["):])
         elif word not in ("VOLUME", "EXPOSE", "STOPSIGNAL"):
             sys.exit(f"debootstrap.py does not know the instruction {word}")
-    return trees, tree, final
+    return tree, final
 
 
 def request(url, token, method="GET", body=None):
@@ -160,15 +169,13 @@ def main():
     parser.add_argument("--bases", type=Path, default=ROOT / "build/debootstrap/bases", help="folder of untouched trees")
     parser.add_argument("--work", type=Path, default=ROOT / "build/debootstrap/work", help="folder of the trees that are changed")
     arguments = parser.parse_args()
-    trees = {}
     try:
-        trees, tree, final = build(arguments.suite, arguments.bases, arguments.work / arguments.suite)
+        tree, final = build(arguments.suite, arguments.bases, arguments.work / arguments.suite)
         smoke(arguments.suite, tree, final)
     finally:
         # Also after a failure half way: whatever is mounted below the work folder goes.
         for stage in sorted((arguments.work / arguments.suite).glob("*")):
-            for name in ("proc", "dev"):
-                subprocess.run(["umount", "-l", str(stage / name)], check=False, stderr=subprocess.DEVNULL)
+            unmount(stage)
     print("1 passed, 0 failed")
     return 0
 
