@@ -6,12 +6,12 @@
 set -eu
 
 build='gcc make pkg-config|pkgconf libc6-dev libmicrohttpd-dev libjansson-dev libsqlite3-dev zlib1g-dev nettle-dev libcsv-dev
-  libopenblas-serial-dev libcurl4-gnutls-dev|libcurl4-openssl-dev'
+  libopenblas-pthread-dev libcurl4-gnutls-dev|libcurl4-openssl-dev'
 demo='curl jq'
 test='python3 python3-yaml python3-jsonschema curl jq git'
 check='clang valgrind git'
 bench='wrk python3 curl'
-runtime='libmicrohttpd12t64|libmicrohttpd12 libjansson4 libsqlite3-0 zlib1g libnettle8t64|libnettle8 libcsv3 libopenblas0-serial
+runtime='libmicrohttpd12t64|libmicrohttpd12 libjansson4 libsqlite3-0 zlib1g libnettle8t64|libnettle8 libcsv3 libopenblas0-pthread
   libcurl3t64-gnutls|libcurl3-gnutls'
 
 dry_run=
