@@ -147,6 +147,14 @@ static bool read_number(const struct row *row, const char *text, uint64_t *out)
            *out <= row->max;
 }
 
+/* Ends in ":" and a port; the address itself is for the resolver to judge. */
+static bool has_port(const char *text)
+{
+    const char *colon = strrchr(text, ':');
+    uint64_t port;
+    return colon != NULL && number_uint(colon + 1, strlen(colon + 1), &port) && port <= 65535;
+}
+
 static enum amx_status add_host(struct settings *s, const char *host, struct amx_error *err)
 {
     for (size_t i = 0; i < SETTINGS_MAX_HOSTS; i++) {
@@ -190,6 +198,9 @@ static enum amx_status apply(struct settings *s, const struct row *row, const ch
     case KIND_TEXT:
         if (text[0] == '\0') {
             return error_set(err, AMX_INVALID, "%s is empty; it takes %s.", from, row->value);
+        }
+        if (strcmp(row->value, "ADDR:PORT") == 0 && strcmp(text, row->fallback) != 0 && !has_port(text)) {
+            return error_set(err, AMX_INVALID, "%s must be an address and a port: 127.0.0.1:8080 or [::1]:8080.", from);
         }
         memcpy(field, &text, sizeof text);
         return AMX_OK;
