@@ -33,7 +33,7 @@
 
 enum {
     BACKLOG = 1024,
-    MEMORY_BYTES = 65536, /* per connection: headers, and the pieces a body arrives in */
+    MEMORY_BYTES = 131072, /* per connection: headers, pieces of a body; 1,000 ?id= of 36 bytes need 100 KiB */
     MEMORY_STEP = 16384,
     LIBRARY_LOGS_PER_SECOND = 10,
     LAST_WAIT_MS = 20000 /* for writers that never resume: a bug, see http_server_stop */

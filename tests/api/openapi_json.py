@@ -17,7 +17,10 @@ SOURCE = os.path.join(ROOT, "api", "openapi.yaml")
 TARGET = os.path.join(ROOT, "api", "openapi.json")
 
 
-class StrictLoader(yaml.SafeLoader):
+Fast = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same language; libyaml is ten times faster
+
+
+class StrictLoader(Fast):
     """A key that stands twice is an error: plain YAML would take the last one in silence."""
 
 
@@ -30,7 +33,7 @@ def _mapping(loader, node):
         if key in seen:
             raise yaml.YAMLError("key %r stands twice, %s" % (key, key_node.start_mark))
         seen.add(key)
-    return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
+    return Fast.construct_mapping(loader, node, deep=True)
 
 
 StrictLoader.add_constructor("tag:yaml.org,2002:map", _mapping)

