@@ -105,7 +105,7 @@ class Bench:
         """resident memory with an empty database, and the time to get ready"""
         for n in range(self.rounds):
             server = self.server(f"empty{n}")
-            server.must("GET", "/v1")
+            server.must("GET", "/v1/")
             self.add("idle resident memory, empty database", "MiB", server.memory_kib() / 1024, "< 20")
             self.add("start to ready, empty database", "ms", server.seconds_to_ready * 1000)
             server.stop()
