@@ -3,8 +3,9 @@
  * The attachment of the connection holds two things:
  * - `touched`, the annotators of the running job with their deltas: an array plus a hash of positions, emptied at each begin.
  *   So a bulk job of 1,000 labels of 20 annotators ends in 20 updates of annotators and one of the project.
- * - `names`, a hash (project, annotator name) -> number, which saves one look-up per label. It is only a memory of what stands
- *   in the table: dropped whole when something written was undone (db_undone), when annotators are deleted, and when full.
+ * - `names`, a hash (project, annotator name) -> number, which saves one look-up per label; `instances`, the same for the last
+ *   few thousand instances. Both only remember what stands in the tables: they are dropped whole when something written was
+ *   undone (db_undone), and when what they hold changes in another way than by labels.
  */
 #include "store/changes.h"
 
@@ -16,12 +17,26 @@
 #include "util/error.h"
 #include "util/size.h"
 
-enum { TOUCHED_START = 16, NAMES_SLOTS = 65536, NAMES_MOST = 40000, NAMES_BYTES = 4 * 1024 * 1024 };
+enum {
+    TOUCHED_START = 16,
+    NAMES_SLOTS = 65536,
+    NAMES_MOST = 40000,
+    NAMES_BYTES = 4 * 1024 * 1024,
+    INSTANCES_SLOTS = 4096,
+    INSTANCES_NAME = 88 /* longer names are not remembered */
+};
 
 struct known_name {
     int64_t project_id, id;  /* id 0 = free slot */
     const char *name;        /* in `text` */
     size_t n;
+};
+
+struct known_instance {
+    int64_t project_id;      /* 0 = free slot */
+    struct instance_brief brief;
+    size_t n;
+    char name[INSTANCES_NAME];
 };
 
 struct memory {
@@ -32,7 +47,9 @@ struct memory {
     struct known_name *names; /* [NAMES_SLOTS] or NULL as long as there is none */
     char *text;               /* [NAMES_BYTES] */
     size_t n_names, n_text;
-    uint64_t undone;          /* db_undone() the names are good for */
+    struct known_instance *instances; /* [INSTANCES_SLOTS] by hash, the newer takes the place; NULL = none yet */
+    bool any_instance;
+    uint64_t undone;          /* db_undone() all of this is good for */
 };
 
 static void free_memory(void *data)
@@ -43,6 +60,7 @@ static void free_memory(void *data)
     free(m->slots);
     free(m->names);
     free(m->text);
+    free(m->instances);
     free(m);
 }
 
@@ -236,6 +254,13 @@ static void forget(struct memory *m)
     m->n_text = 0;
 }
 
+static void forget_instances(struct memory *m)
+{
+    for (size_t i = 0; m->any_instance && i < INSTANCES_SLOTS; i++)
+        m->instances[i].project_id = 0;
+    m->any_instance = false;
+}
+
 void changes_forget(struct db *db)
 {
     struct memory *m = db_attachment(db)->data;
@@ -244,13 +269,39 @@ void changes_forget(struct db *db)
         forget(m);
 }
 
-static struct known_name *name_slot(const struct memory *m, int64_t project_id, struct slice name)
+void changes_forget_instances(struct db *db)
+{
+    struct memory *m = db_attachment(db)->data;
+
+    if (m != NULL)
+        forget_instances(m);
+}
+
+/* The memory, with nothing in it that was undone since. */
+static struct memory *fresh_memory(struct db *db)
+{
+    struct memory *m = memory_of(db);
+
+    if (m != NULL && m->undone != db_undone(db)) {
+        forget(m);
+        forget_instances(m);
+        m->undone = db_undone(db);
+    }
+    return m;
+}
+
+static uint64_t hash_name(int64_t project_id, struct slice name)
 {
     uint64_t h = (uint64_t)project_id;
 
     for (size_t i = 0; i < name.n; i++)
-        h = (h ^ (unsigned char)name.bytes[i]) * UINT64_C(0x100000001B3); /* FNV-1a; the table is half empty */
-    for (size_t i = (size_t)mix(h) & (NAMES_SLOTS - 1);; i = (i + 1) & (NAMES_SLOTS - 1)) {
+        h = (h ^ (unsigned char)name.bytes[i]) * UINT64_C(0x100000001B3); /* FNV-1a */
+    return mix(h);
+}
+
+static struct known_name *name_slot(const struct memory *m, int64_t project_id, struct slice name)
+{
+    for (size_t i = (size_t)hash_name(project_id, name) & (NAMES_SLOTS - 1);; i = (i + 1) & (NAMES_SLOTS - 1)) {
         struct known_name *known = &m->names[i];
         if (known->id == 0 || (known->project_id == project_id && known->n == name.n &&
                                memcmp(known->name, name.bytes, name.n) == 0))
@@ -260,20 +311,14 @@ static struct known_name *name_slot(const struct memory *m, int64_t project_id, 
 
 int64_t changes_known_annotator(struct changes *ch, struct slice name)
 {
-    struct memory *m = memory_of(ch->db);
+    struct memory *m = fresh_memory(ch->db);
 
-    if (m == NULL || m->names == NULL)
-        return 0;
-    if (m->undone != db_undone(ch->db)) {
-        forget(m);
-        m->undone = db_undone(ch->db);
-    }
-    return name_slot(m, ch->project_id, name)->id;
+    return m != NULL && m->names != NULL ? name_slot(m, ch->project_id, name)->id : 0;
 }
 
 void changes_know_annotator(struct changes *ch, struct slice name, int64_t id)
 {
-    struct memory *m = memory_of(ch->db);
+    struct memory *m = fresh_memory(ch->db);
 
     if (m == NULL)
         return;
@@ -287,12 +332,9 @@ void changes_know_annotator(struct changes *ch, struct slice name, int64_t id)
             m->text = NULL;
             return;
         }
-        m->undone = db_undone(ch->db);
     }
-    if (m->n_names >= NAMES_MOST || m->n_text + name.n > NAMES_BYTES || m->undone != db_undone(ch->db)) {
+    if (m->n_names >= NAMES_MOST || m->n_text + name.n > NAMES_BYTES)
         forget(m);
-        m->undone = db_undone(ch->db);
-    }
     struct known_name *known = name_slot(m, ch->project_id, name);
     if (known->id != 0)
         return;
@@ -300,6 +342,42 @@ void changes_know_annotator(struct changes *ch, struct slice name, int64_t id)
     *known = (struct known_name){ch->project_id, id, m->text + m->n_text, name.n};
     m->n_text += name.n;
     m->n_names++;
+}
+
+static struct known_instance *instance_slot(const struct memory *m, int64_t project_id, struct slice name)
+{
+    return &m->instances[(size_t)hash_name(project_id, name) & (INSTANCES_SLOTS - 1)];
+}
+
+bool changes_known_instance(struct changes *ch, struct slice name, struct instance_brief *out)
+{
+    const struct memory *m = fresh_memory(ch->db);
+
+    if (m == NULL || !m->any_instance)
+        return false;
+    const struct known_instance *known = instance_slot(m, ch->project_id, name);
+    if (known->project_id != ch->project_id || known->n != name.n || memcmp(known->name, name.bytes, name.n) != 0)
+        return false;
+    *out = known->brief;
+    return true;
+}
+
+void changes_know_instance(struct changes *ch, struct slice name, const struct instance_brief *brief)
+{
+    struct memory *m = fresh_memory(ch->db);
+
+    if (m == NULL || name.n > INSTANCES_NAME)
+        return;
+    if (m->instances == NULL)
+        m->instances = calloc(INSTANCES_SLOTS, sizeof(*m->instances));
+    if (m->instances == NULL)
+        return;
+    struct known_instance *known = instance_slot(m, ch->project_id, name);
+    known->project_id = ch->project_id;
+    known->brief = *brief;
+    known->n = name.n;
+    memcpy(known->name, name.bytes, name.n);
+    m->any_instance = true;
 }
 
 /* ---- rows ---- */

@@ -39,6 +39,10 @@ struct instance_brief {
     int gold;          /* -1 = none */
     bool labelled;
 };
+/* Briefs by name, remembered like the names above: labels of one instance often come together. */
+bool changes_known_instance(struct changes *ch, struct slice name, struct instance_brief *out);
+void changes_know_instance(struct changes *ch, struct slice name, const struct instance_brief *brief);
+void changes_forget_instances(struct db *db); /* after gold or labels went or came otherwise than by a label of this name */
 AMX_CHECK enum amx_status instances_brief(struct changes *ch, struct slice name, int64_t id, struct instance_brief *out,
                                           struct amx_error *err);
 /* A new instance of split train without features or gold. */

@@ -52,6 +52,8 @@ enum amx_status instances_brief(struct changes *ch, struct slice name, int64_t i
                                 struct amx_error *err)
 {
     DB_STMT(s);
+    if (id == 0 && changes_known_instance(ch, name, out))
+        return AMX_OK;
     enum amx_status status = db_use(ch->db, id != 0 ? SELECT_BRIEF_ID : SELECT_BRIEF, &s, err);
 
     if (status != AMX_OK)
@@ -62,9 +64,12 @@ enum amx_status instances_brief(struct changes *ch, struct slice name, int64_t i
     else
         db_bind_text(s, 2, name);
     status = db_one(s, NO_INSTANCE, err);
-    if (status == AMX_OK)
-        *out = (struct instance_brief){db_int(s, 0), db_is_null(s, 1) ? -1 : (int)db_int(s, 1), db_int(s, 2) != 0};
-    return status;
+    if (status != AMX_OK)
+        return status;
+    *out = (struct instance_brief){db_int(s, 0), db_is_null(s, 1) ? -1 : (int)db_int(s, 1), db_int(s, 2) != 0};
+    if (id == 0)
+        changes_know_instance(ch, name, out);
+    return AMX_OK;
 }
 
 static const char UPDATE_LABELLED[] = "UPDATE instances SET labelled = ?3 WHERE project_id = ?1 AND id = ?2";
@@ -79,6 +84,8 @@ enum amx_status instances_set_labelled(struct changes *ch, int64_t id, bool labe
     db_bind_int(s, 1, ch->project_id);
     db_bind_int(s, 2, id);
     db_bind_int(s, 3, labelled);
+    if (!labelled)
+        changes_forget_instances(ch->db);
     return db_run(s, err);
 }
 
@@ -220,6 +227,7 @@ static enum amx_status set_gold(struct changes *ch, const struct instance_brief 
 
     if (status != AMX_OK)
         return status;
+    changes_forget_instances(ch->db);
     ch->label_seq++;
     if (class_index >= 0) {
         db_bind_int(s, 3, class_index);
@@ -375,6 +383,7 @@ enum amx_status instances_delete(struct changes *ch, struct slice name, struct a
     bool awaiting = db_int(find, 2) != 0;
     int gold = db_is_null(find, 3) ? -1 : (int)db_int(find, 3);
     db_reset(find);
+    changes_forget_instances(ch->db);
 
     status = labels_erase_instance(ch, id, gold, err);
     if (status == AMX_OK)

@@ -116,7 +116,9 @@ static enum amx_status supersede(struct changes *ch, int64_t seq, struct amx_err
 /* ---- put ---- */
 
 static const char SELECT_REF[] =
-    "SELECT instance_id, annotator_id FROM labels WHERE project_id = ?1 AND ref = ?2 AND state = 0";
+    "SELECT l.instance_id, l.annotator_id FROM labels l"
+    " JOIN annotators a ON a.project_id = l.project_id AND a.id = l.annotator_id AND a.gone = 0"
+    " WHERE l.project_id = ?1 AND l.ref IS NOT NULL AND l.ref = ?2 AND l.state = 0";
 
 /* A ref may come again for its own pair (the same label sent twice, or corrected), not for another. annotator_id 0: a new one. */
 static enum amx_status check_ref(struct changes *ch, struct slice ref, int64_t instance_id, int64_t annotator_id,
@@ -220,8 +222,8 @@ static enum amx_status put_again(struct changes *ch, struct new_row *row, bool g
 }
 
 /* The pair has no current label, or it is not known whether it has one (maybe). */
-static enum amx_status put_first(struct changes *ch, struct new_row *row, const struct instance_brief *instance, bool maybe,
-                                 bool *written, struct amx_error *err)
+static enum amx_status put_first(struct changes *ch, struct new_row *row, struct instance_brief *instance,
+                                 struct slice name, bool maybe, bool *written, struct amx_error *err)
 {
     enum amx_status status = insert_row(ch, maybe ? INSERT_FIRST_LABEL : INSERT_LABEL, row, written, err);
 
@@ -230,8 +232,12 @@ static enum amx_status put_first(struct changes *ch, struct new_row *row, const 
     status = changes_count_label(ch, row->annotator_id, row->class_index, instance->gold, 1, err);
     if (status == AMX_OK)
         note_times(ch, row->annotator_id, row->given_ms);
-    if (status == AMX_OK && !instance->labelled)
+    if (status == AMX_OK && !instance->labelled) {
         status = instances_set_labelled(ch, instance->id, true, err);
+        instance->labelled = true;
+        if (name.bytes != NULL)
+            changes_know_instance(ch, name, instance);
+    }
     return status;
 }
 
@@ -276,7 +282,7 @@ enum amx_status labels_put(struct changes *ch, const struct label_put *put, stru
     result.instance_created = missing;
     result.annotator_created = annotator_created;
     result.given_ms = row.given_ms;
-    status = put_first(ch, &row, &instance, instance.labelled && !annotator_created, &written, err);
+    status = put_first(ch, &row, &instance, put->instance, instance.labelled && !annotator_created, &written, err);
     result.seq = ch->label_seq;
     if (status == AMX_OK && !written)
         status = put_again(ch, &row, put->given_ms != 0, instance.gold, &result, err);
@@ -332,15 +338,10 @@ enum amx_status labels_delete(struct changes *ch, struct slice instance, struct 
     return status == AMX_OK ? delete_pair(ch, brief.id, annotator_id, db_text(s, 0), err) : status;
 }
 
-static const char SELECT_REF_LIVE[] =
-    "SELECT l.instance_id, l.annotator_id FROM labels l"
-    " JOIN annotators a ON a.project_id = l.project_id AND a.id = l.annotator_id AND a.gone = 0"
-    " WHERE l.project_id = ?1 AND l.ref = ?2 AND l.state = 0";
-
 enum amx_status labels_delete_ref(struct changes *ch, struct slice ref, struct amx_error *err)
 {
     DB_STMT(s);
-    enum amx_status status = db_use(ch->db, SELECT_REF_LIVE, &s, err);
+    enum amx_status status = db_use(ch->db, SELECT_REF, &s, err);
 
     if (status != AMX_OK)
         return status;

@@ -4,8 +4,8 @@
  * tombstones the tombstones of anybody. A deleted annotator's labels vanish from all lists at once and come back as tombstones
  * when they are erased, with higher numbers, so a follower of the feed misses nothing.
  *
- * The partial indexes on current and past labels are separate, so lists by instance or ref are the union of two short index
- * reads; lists by annotator and the plain feed walk one index in order of seq.
+ * The partial indexes on current and past labels are separate, so a list by instance is the union of two short index reads;
+ * the others walk one index in order of seq.
  */
 #include "store/labels.h"
 
@@ -39,8 +39,9 @@ static const char LIST_BY_INSTANCE[] =
     "SELECT " LABEL_COLUMNS " FROM " UNION_SOURCE("instance_id = ?7") LABEL_JOINS
     " WHERE (?8 IS NULL OR l.annotator_id = ?8) AND" LABEL_VISIBLE " ORDER BY l.seq LIMIT ?4";
 static const char LIST_BY_REF[] =
-    "SELECT " LABEL_COLUMNS " FROM " UNION_SOURCE("ref IS NOT NULL AND ref = ?9") LABEL_JOINS
-    " WHERE (?7 IS NULL OR l.instance_id = ?7) AND (?8 IS NULL OR l.annotator_id = ?8) AND" LABEL_VISIBLE
+    "SELECT " LABEL_COLUMNS " FROM labels l" LABEL_JOINS
+    " WHERE l.project_id = ?1 AND l.ref IS NOT NULL AND l.ref = ?9 AND l.seq > ?3"
+    " AND (?7 IS NULL OR l.instance_id = ?7) AND (?8 IS NULL OR l.annotator_id = ?8) AND" LABEL_VISIBLE
     " ORDER BY l.seq LIMIT ?4";
 static const char LIST_OF_INSTANCE[] =
     "SELECT " LABEL_COLUMNS " FROM labels l" LABEL_JOINS
