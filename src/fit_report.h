@@ -19,7 +19,8 @@ struct fit_result {
 AMX_CHECK enum amx_status fit_report_table(FILE *out, const struct run_request *request,
                                            const struct training_data *data, const struct data_dir *dir,
                                            const struct fit_result *results, size_t n, struct amx_error *err);
-/* {"method","repeat","test":{"accuracy":{"mean","std","values"},...}|null,"annotator_model":...,"labels_per_second","seconds"}
+/* {"method","repeat","test":{"accuracy":{"mean","std","values"},...}|null,"annotator_model":..., ...,
+ * "labels_per_second","seconds"}
  * and a newline. labels_per_second: median over fits; seconds: of all fits together. */
 AMX_CHECK enum amx_status fit_report_json(FILE *out, const struct run_request *request,
                                           const struct training_data *data, const struct fit_result *results, size_t n,

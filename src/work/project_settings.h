@@ -1,6 +1,6 @@
 /* project_settings.h - the `settings` object of a project: which fields it may have and what they mean.
  *
- *     {"overlap": 3, "resolve_threshold": 0.95, "auto_train": {"every_labels": 500}, "training": {...a training run...}}
+ *     {"overlap": 3, "resolve_threshold": 0.95, "auto_train": {"every_labels": 500}, "training": {...a run...}}
  *
  * Checked when a project is created or changed, read by the catalog. Stored as the client sent it. */
 #ifndef WORK_PROJECT_SETTINGS_H

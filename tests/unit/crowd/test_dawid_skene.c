@@ -75,7 +75,7 @@ TEST(dawid_skene_refuses_what_cannot_fit)
     CHECK_INT(dawid_skene(&labels, 1, 1e-5, posterior, NULL, NULL, NULL), AMX_TOO_LARGE);
 }
 
-/* ---- crowd-kit ------------------------------------------------------------------------------------------------------ */
+/* ---- crowd-kit --------------------------------------------------------------------------------------------- */
 
 struct row {
     char cell[3][NAME];

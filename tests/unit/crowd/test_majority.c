@@ -26,7 +26,7 @@ TEST(majority_counts_votes_and_breaks_ties_to_the_lowest_index)
 
 TEST(consensus_multiplies_model_and_labels)
 {
-    /* Two labels of class 1 by an annotator that is right 80 % of the time, against a model that says class 0 with 0.9. */
+    /* Two labels of class 1 by an annotator that is right 80 % of the time; the model says class 0 with 0.9. */
     static const float p[] = {0.9F, 0.1F};
     static const float confusion[] = {0.8F, 0.2F, 0.2F, 0.8F, 0.8F, 0.2F, 0.2F, 0.8F};
     static const uint32_t classes[] = {1, 1};

@@ -11,7 +11,7 @@ TEST(name_index_finds_all_and_nothing_else)
     enum {
         N = 2000
     };
-    static char text[N][8];
+    static char text[N][16];
     static const char *names[N];
     struct name_index *index;
     uint32_t at;

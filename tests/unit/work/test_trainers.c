@@ -1,5 +1,5 @@
-/* The queue and the trainers with a real store: run, coalesce, cancel, restart, fail, and the same bytes whatever the order
- * of arrival, the number of trainers, or the gold. */
+/* The queue and the trainers with a real store: run, coalesce, cancel, restart, fail, and the same bytes whatever the
+ * order of arrival, the number of trainers, or the gold. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
