@@ -10,8 +10,8 @@
 
 /* Posterior over the true class of one instance: proportional to p(k|x) prod_l P(z_l | x, a_l, k), in log space.
  *   p_class [C]; p_confusion [n][C][C] of each label's annotator at this instance; classes [n] given labels.
- *   posterior [C] out. why_labels [n], why_model (either may be NULL): log-likelihood ratio of each label, and of the
- *   for the winning class against the runner-up: log P(z|k1) - log P(z|k2), log p(k1) - log p(k2).
+ *   posterior [C] out. why_labels [n], why_model (either may be NULL): log-likelihood ratio of each label, and of
+ *   the model, for the winning class against the runner-up: log P(z|k1) - log P(z|k2), log p(k1) - log p(k2).
  * Returns the winning class (lowest index on ties). */
 uint32_t consensus_posterior(const float *p_class, const float *p_confusion, const uint32_t *classes, size_t n,
                              size_t n_classes, double *posterior, double *why_labels, double *why_model);

@@ -10,7 +10,7 @@ struct reliability {
     uint64_t *labels;  /* [A] labels it gave */
     double *per_class; /* [A][C] diagonal of its average confusion: sum_x p(k|x) P(k|x,a,k) / sum_x p(k|x) */
     double *evidence;  /* [A][C] sum_x p(k|x) over the instances it labelled: expected labels with that true class */
-    double *confusion;  /* [A][C][C] average confusion, rows = true class; NULL when over 2^26 cells */
+    double *confusion; /* [A][C][C] average confusion, rows = true class; NULL when over 2^26 cells */
     double population; /* mean p_perf of an unseen annotator over all train instances */
 };
 
