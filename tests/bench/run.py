@@ -74,11 +74,15 @@ class Bench:
         return run
 
     def wrk(self, server, script, path, connections, **environment):
-        """(requests/s, p50 ms, p99 ms, answers that were not 2xx, socket errors)"""
+        """(requests/s, p50 ms, p99 ms, answers that were not 2xx, socket errors); adds the server's own CPU time a request,
+        which other load on the machine hardly changes"""
+        before = server.cpu_seconds()
         threads = min(2, connections)
         out = subprocess.run(["wrk", "-t", str(threads), "-c", str(connections), "-d", f"{self.seconds}s", "--timeout", "10s",
                               "--latency", "-s", str(HERE / script), server.url + path], check=True, text=True,
                              capture_output=True, env={**os.environ, **environment}).stdout
+        total = int(re.search(r"(\d+) requests in", out).group(1))
+        self.add(f"{path.rsplit('/', 1)[1]}, {connections} connections: server CPU", "us", (server.cpu_seconds() - before) / total * 1e6)
         rate = float(re.search(r"Requests/sec:\s+([\d.]+)", out).group(1))
         latency = {p: float(v) * UNITS[u] for p, v, u in re.findall(r"^\s+(50|99)%\s+([\d.]+)(us|ms|s|m)", out, re.M)}
         bad = re.search(r"Non-2xx or 3xx responses: (\d+)", out)
@@ -167,7 +171,9 @@ class Bench:
             count = 1_000_000
             path = self.lines("labels", count, lambda n, r=r:
                               f'{{"instance":"i{n % 10000}","annotator":"r{r}-{n // 10000}","class":"c{n % 10}"}}\n')
+            before = server.cpu_seconds()
             answer, seconds = self.upload(server, "/v1/projects/b/labels", path)
+            self.add("NDJSON labels in bulk: server CPU", "us", (server.cpu_seconds() - before) / count * 1e6)
             assert answer["accepted"] == count and answer["created"] == count, answer
             self.add("NDJSON labels in bulk", "1/s", count / seconds, ">= 150000")
         self.add("resident memory after 3 bodies of 1M labels", "MiB", server.memory_kib() / 1024)

@@ -1,6 +1,7 @@
 """A running annotmixd for fault tests and benchmarks: start, wait until ready, talk, end it one way or another."""
 import http.client
 import json
+import os
 import re
 import signal
 import subprocess
@@ -47,6 +48,11 @@ class Server:
     def memory_kib(self, field="VmRSS"):
         with open(f"/proc/{self.process.pid}/status", encoding="ascii") as status:
             return int(re.search(field + r":\s+(\d+)", status.read()).group(1))
+
+    def cpu_seconds(self):
+        with open(f"/proc/{self.process.pid}/stat", encoding="ascii") as stat:
+            fields = stat.read().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def kill(self):
         self.process.kill()
