@@ -1,4 +1,5 @@
-/* arena.c - blocks of 64 KiB; a piece that is larger than a quarter of that gets a block of its own. */
+/* arena.c - a first block of 2 KiB, enough for a single label, then blocks of 64 KiB; a piece that is larger than a
+ * quarter of a block gets one of its own. */
 #include "endpoints/arena.h"
 
 #include <stdint.h>
@@ -8,6 +9,7 @@
 #include "util/size.h"
 
 enum {
+    FIRST_BYTES = 2 * 1024,
     BLOCK_BYTES = 64 * 1024,
     ALIGN = 8
 };
@@ -40,7 +42,8 @@ static struct arena_block *room(struct arena *a, size_t n)
         return at;
     struct arena_block *spare = at != NULL ? at->next : a->first;
     if (spare == NULL || spare->capacity < n) {
-        spare = block_new(n > BLOCK_BYTES / 4 ? n : BLOCK_BYTES);
+        size_t ordinary = a->first == NULL ? FIRST_BYTES : BLOCK_BYTES;
+        spare = block_new(n > ordinary / 4 ? n : ordinary);
         if (spare == NULL)
             return NULL;
         struct arena_block **link = at != NULL ? &at->next : &a->first;

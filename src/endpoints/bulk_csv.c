@@ -266,8 +266,8 @@ static enum amx_status row_of(struct bulk *b, const struct slice *cells, size_t 
                               struct amx_error *err)
 {
     if (n != b->csv->n_columns)
-        return row_fail(&b->context, PROBLEM_INVALID_BODY, err, "", NULL, "the row has %zu cells, the header has %zu", n,
-                        b->csv->n_columns);
+        return row_fail(&b->context, PROBLEM_INVALID_BODY, err, "", NULL, "the row has %zu cells, the header has %zu",
+                        n, b->csv->n_columns);
     switch (b->kind->id) {
     case BULK_LABELS:
         return label_of(b, cells, &row->as.label, err);
