@@ -102,9 +102,10 @@ static int serve(const struct settings *settings)
     int64_t begin_ms = clock_monotonic_ms();
     log_info("stopping", LOG_INT("signal", signal_number));
     default_again(&set);
+    bool disk_failed = __atomic_load_n(&host_service(host)->failed, __ATOMIC_ACQUIRE);
     host_stop(host);
     log_info("stopped", LOG_REAL("seconds", (double)(clock_monotonic_ms() - begin_ms) / 1000.0));
-    return EXIT_OK;
+    return disk_failed ? EXIT_TEMPORARY : EXIT_OK; /* 75: the service manager starts anew and the database recovers */
 }
 
 int cmd_serve(int argc, char **argv)

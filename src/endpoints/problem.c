@@ -12,6 +12,8 @@
 
 #include "util/jsonx.h"
 #include "util/log.h"
+#include "work/metrics.h"
+#include "work/service.h"
 
 struct row {
     int status;
@@ -130,6 +132,13 @@ json_t *problem_object(enum problem problem, const char *request_id, const char 
     return object;
 }
 
+/* 503s by cause, for /metrics. (Those of the HTTP room itself are in the counts of requests by status.) */
+static void count_unavailable(const struct http_request *rq, enum problem problem)
+{
+    if (rows[problem].status == 503)
+        metrics_unavailable(((struct service *)http_context(rq))->metrics, rows[problem].slug);
+}
+
 void problem_reply_object(struct http_request *rq, enum problem problem, json_t *object)
 {
     size_t n = 0;
@@ -140,6 +149,7 @@ void problem_reply_object(struct http_request *rq, enum problem problem, json_t 
         http_reply_json(rq, 503, NULL);
         return;
     }
+    count_unavailable(rq, problem);
     if ((status == 503 || status == 429) && !http_set_header(rq, "Retry-After", "1")) {
         free(text);
         return;
@@ -163,6 +173,7 @@ static void reply(struct http_request *rq, enum problem problem, uint64_t line, 
         json_decref(errors);
         return;
     }
+    count_unavailable(rq, problem);
     http_reply_problem(rq, rows[problem].status, rows[problem].slug, rows[problem].title, detail, errors);
 }
 
