@@ -29,7 +29,9 @@ enum {
     HTTP_STRIPES = 64,          /* locks for suspend and resume */
     HTTP_PIECE_BYTES = 65536,   /* of streams, in and out */
     HTTP_RATE_BYTES = 16384,    /* slowest client: bytes per second (whole bodies), bytes per window (streams) */
-    HTTP_TOTAL_FACTOR = 4       /* a request that is not streamed may take 4 x body_seconds in all */
+    HTTP_TOTAL_FACTOR = 4,      /* a request that is not streamed may take 4 x body_seconds in all */
+    HTTP_MEMORY_BYTES = 131072, /* per connection: headers, pieces of a body; 1,000 ?id= of 36 bytes need 110 KiB */
+    HTTP_MEMORY_STEP = 16384
 };
 
 /* ---- server ----------------------------------------------------------------------------------------------------- */
@@ -41,6 +43,7 @@ struct http_connection {
     int fd;
     _Atomic int64_t deadline_ms; /* the sweeper shuts the socket down after it; INT64_MAX = none */
     atomic_bool awaits_body;     /* of the running request: more must come */
+    struct http_request *pending; /* made by the URI callback, not handled yet; the connection's own thread only */
     bool seen_gone;              /* guarded by server->connections_mu: the last sweep saw that nothing more can come */
 };
 
@@ -219,6 +222,8 @@ void stream_release(struct http_request *rq);
 
 /* request.c: MHD's callbacks */
 void *request_on_uri(void *server, const char *uri, struct MHD_Connection *mhd);
+/* Frees a request that its handler has never seen (NULL allowed). */
+void request_discard(struct http_request *rq);
 mhd_result request_on_call(void *server, struct MHD_Connection *mhd, const char *url, const char *method,
                            const char *version, const char *upload, size_t *upload_size, void **context);
 void request_on_completed(void *server, struct MHD_Connection *mhd, void **context,

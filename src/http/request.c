@@ -21,31 +21,6 @@ static pthread_mutex_t *stripe_of(struct http_server *server, const struct http_
     return &server->stripes[(bits >> 6 ^ bits >> 12) % HTTP_STRIPES];
 }
 
-void *request_on_uri(void *context, const char *uri, struct MHD_Connection *mhd)
-{
-    struct http_server *server = context;
-    const union MHD_ConnectionInfo *info = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
-    if (info == NULL || info->socket_context == NULL)
-        return NULL; /* no memory when it was opened: the handler cuts it */
-    struct http_request *rq = calloc(1, sizeof *rq);
-    if (rq == NULL)
-        return NULL;
-    rq->server = server;
-    rq->connection = info->socket_context;
-    rq->mhd = mhd;
-    rq->mu = stripe_of(server, rq);
-    rq->held_deadline_ms = INT64_MAX;
-    buf_init(&rq->headers, 16384);
-    buf_init(&rq->body, server->limits.max_body_bytes);
-    if (!router_split(rq, uri)) {
-        free(rq->query);
-        free(rq->text);
-        free(rq);
-        return NULL;
-    }
-    return rq;
-}
-
 /* The client's own id if it is tame: it goes into logs and headers. Otherwise one that no other request has. */
 static void choose_id(struct http_request *rq)
 {
@@ -61,6 +36,70 @@ static void choose_id(struct http_request *rq)
     else
         (void)snprintf(rq->id, sizeof rq->id, "%s%08llx", rq->server->id_prefix,
                        (unsigned long long)atomic_fetch_add_explicit(&rq->server->next_id, 1, memory_order_relaxed));
+}
+
+void request_discard(struct http_request *rq)
+{
+    if (rq == NULL)
+        return;
+    if (rq->response != NULL && rq->response != rq->server->no_memory)
+        MHD_destroy_response(rq->response);
+    buf_done(&rq->headers);
+    free(rq->problem);
+    free(rq->query);
+    free(rq->text);
+    free(rq);
+}
+
+/* libmicrohttpd keeps the target and 64 bytes for each parameter in the connection's memory. 0.9.75 answers nothing when
+ * they do not fit and lets the client wait until the time is over; so it is told before they are looked at. */
+static bool target_fits(const char *uri)
+{
+    size_t n = HTTP_MEMORY_STEP + HTTP_MEMORY_STEP / 2; /* other headers, and the step its buffer grows by */
+    for (const char *c = uri; *c != '\0'; c++)
+        n += *c == '&' ? 65 : 1;
+    return n <= HTTP_MEMORY_BYTES;
+}
+
+static void refuse_target(struct http_request *rq)
+{
+    rq->method = "GET";
+    rq->has_body = true; /* so the problem is kept as text, for reply_raw */
+    (void)snprintf(rq->id, sizeof rq->id, "%s%08llx", rq->server->id_prefix,
+                   (unsigned long long)atomic_fetch_add_explicit(&rq->server->next_id, 1, memory_order_relaxed));
+    http_reply_problem(rq, 414, "too-large", "Too large", "the query has too many parameters", NULL);
+    reply_raw(rq);
+    (void)shutdown(rq->connection->fd, SHUT_RD); /* nothing more is read: libmicrohttpd closes */
+}
+
+void *request_on_uri(void *context, const char *uri, struct MHD_Connection *mhd)
+{
+    struct http_server *server = context;
+    const union MHD_ConnectionInfo *info = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+    if (info == NULL || info->socket_context == NULL)
+        return NULL; /* no memory when it was opened: the handler cuts it */
+    struct http_connection *connection = info->socket_context;
+    request_discard(connection->pending); /* libmicrohttpd has forgotten it */
+    connection->pending = NULL;
+    struct http_request *rq = calloc(1, sizeof *rq);
+    if (rq == NULL)
+        return NULL;
+    rq->server = server;
+    rq->connection = connection;
+    rq->mhd = mhd;
+    rq->mu = stripe_of(server, rq);
+    rq->held_deadline_ms = INT64_MAX;
+    buf_init(&rq->headers, 16384);
+    buf_init(&rq->body, server->limits.max_body_bytes);
+    bool fits = target_fits(uri);
+    if (!fits)
+        refuse_target(rq);
+    if (!fits || !router_split(rq, uri)) {
+        request_discard(rq);
+        return NULL;
+    }
+    connection->pending = rq;
+    return rq;
 }
 
 /* How long the client has for the rest of this request. */
@@ -143,6 +182,7 @@ mhd_result request_on_call(void *server, struct MHD_Connection *mhd, const char 
     if (rq == NULL)
         return MHD_NO;
     if (!rq->begun) {
+        rq->connection->pending = NULL;
         on_headers(rq, method, version);
         (void)answers_at_once(rq, &result);
         return result;
@@ -201,6 +241,8 @@ void request_on_completed(void *context, struct MHD_Connection *mhd, void **requ
     if (rq == NULL)
         return;
     *request = NULL;
+    if (rq->connection->pending == rq)
+        rq->connection->pending = NULL;
     atomic_store_explicit(&rq->connection->awaits_body, false, memory_order_relaxed);
     suspend_release(rq);
     stream_release(rq);
@@ -211,15 +253,9 @@ void request_on_completed(void *context, struct MHD_Connection *mhd, void **requ
     }
     deadlines_set(rq->connection,
                   clock_monotonic_ms() + (int64_t)(server->limits.idle_seconds + server->limits.header_seconds) * 1000);
-    if (rq->response != NULL && rq->response != server->no_memory)
-        MHD_destroy_response(rq->response);
     body_done(rq);
-    buf_done(&rq->headers);
-    free(rq->problem);
-    free(rq->query);
-    free(rq->text);
     bool begun = rq->begun;
-    free(rq);
+    request_discard(rq);
     if (begun)
         atomic_fetch_sub(&server->n_requests, 1);
 }

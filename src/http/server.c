@@ -33,8 +33,6 @@
 
 enum {
     BACKLOG = 1024,
-    MEMORY_BYTES = 131072, /* per connection: headers, pieces of a body; 1,000 ?id= of 36 bytes need 100 KiB */
-    MEMORY_STEP = 16384,
     LIBRARY_LOGS_PER_SECOND = 10,
     LAST_WAIT_MS = 20000 /* for writers that never resume: a bug, see http_server_stop */
 };
@@ -214,6 +212,7 @@ static void on_connection(void *context, struct MHD_Connection *mhd, void **sock
     if (code == MHD_CONNECTION_NOTIFY_CLOSED) {
         if (connection != NULL) {
             connections_remove(connection);
+            request_discard(connection->pending);
             free(connection);
             *socket_context = NULL;
         }
@@ -254,8 +253,8 @@ static bool start_daemon(struct http_server *server)
         {MHD_OPTION_LISTEN_SOCKET, (intptr_t)server->listen_fd, NULL},
         {MHD_OPTION_CONNECTION_LIMIT, (intptr_t)limits->connections, NULL},
         {MHD_OPTION_CONNECTION_TIMEOUT, (intptr_t)limits->idle_seconds, NULL},
-        {MHD_OPTION_CONNECTION_MEMORY_LIMIT, MEMORY_BYTES, NULL},
-        {MHD_OPTION_CONNECTION_MEMORY_INCREMENT, MEMORY_STEP, NULL},
+        {MHD_OPTION_CONNECTION_MEMORY_LIMIT, HTTP_MEMORY_BYTES, NULL},
+        {MHD_OPTION_CONNECTION_MEMORY_INCREMENT, HTTP_MEMORY_STEP, NULL},
 #if MHD_VERSION >= 0x00097701
         {MHD_OPTION_CLIENT_DISCIPLINE_LVL, 2, NULL},
 #else

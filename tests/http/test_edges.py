@@ -139,6 +139,13 @@ class Wide(Case):
             self.assertEqual([i.get("id") or i["instance"] for i in items], names[::-1])
         self.problem(self.api.get(path + "/instances?" + "&".join("id=" + n for n in names + ["more"])), 400, "invalid-query")
 
+    def test_too_many_parameters_are_refused_not_left_hanging(self):
+        from harness import raw
+        for n in (5000, 12000):
+            target = "/v1/projects?" + "&".join("id=%d" % i for i in range(n))
+            answer = raw(self.server.port, ("GET %s HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\n\r\n" % target).encode(), timeout=10)
+            self.assertRegex(answer, rb"^HTTP/1\.1 (414|431|400) ")
+
     def test_result_lines_of_a_long_stream(self):
         path = self.project()
         rows = [{"instance": "i%d" % i, "annotator": "a", "class": "cat" if i % 10 else "cow"} for i in range(20000)]

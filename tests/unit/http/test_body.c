@@ -354,9 +354,9 @@ TEST(http_half_requests_leave_nothing)
         peer_close(&peer);
     }
     /* headers that do not fit: answered by libmicrohttpd */
-    AUTO(buf) big = BUF_INIT(200000);
+    AUTO(buf) big = BUF_INIT(400000);
     (void)buf_text(&big, "GET /hello HTTP/1.1\r\n" HOST "X: ");
-    for (int i = 0; i < 100000; i++)
+    for (int i = 0; i < 300000; i++)
         (void)buf_char(&big, 'x');
     (void)buf_text(&big, "\r\n\r\n");
     int status = ask_status(server, buf_string(&big));
