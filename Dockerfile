@@ -17,7 +17,7 @@ RUN make install DESTDIR=/out PREFIX=/usr && strip /out/usr/bin/annotmixd
 FROM debian:${DEBIAN}-slim
 COPY --from=build /src/tests/ci/deps.sh /tmp/deps.sh
 RUN sh /tmp/deps.sh runtime && rm -rf /tmp/deps.sh /var/lib/apt/lists/*
-RUN useradd --system --uid 10001 --home-dir /data --shell /usr/sbin/nologin annotmix && install -d -o annotmix -g annotmix -m 700 /data
+RUN useradd --uid 10001 --no-create-home --home-dir /data --shell /usr/sbin/nologin annotmix && install -d -o annotmix -g annotmix -m 700 /data
 COPY --from=build /out/usr/bin/annotmixd /usr/bin/annotmixd
 ENV ANNOTMIX_DB=/data/annotmix.db ANNOTMIX_LISTEN=0.0.0.0:8080
 WORKDIR /data
