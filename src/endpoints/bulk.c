@@ -47,6 +47,7 @@ static void recycle(struct bulk *b, struct bulk_batch *batch)
 {
     arena_clear(&batch->arena);
     batch->n = 0;
+    batch->accounted = false;
     batch->job.status = AMX_OK;
     batch->next = b->spare;
     b->spare = batch;
@@ -434,26 +435,22 @@ static void answer(struct http_request *rq)
 /* All rows are read: the rest is handed over, the answer follows when the writer is through. */
 static void finish(struct http_request *rq, struct bulk *b)
 {
-    if (b->single_job) {
-        if (b->current != NULL && (b->failed || b->rejected > 0)) {
-            bulk_account(b, b->current);
-            b->current->n = 0;
-        }
-        size_t n = b->current != NULL ? b->current->n : 0;
-        bool bad = b->failed || b->rejected > 0;
-        for (size_t i = 0; b->atomic && i < n && !bad; i++)
-            bad = b->current->rows[i].outcome == BULK_REJECTED;
-        if (!bad) {
-            submit_all(rq, b);
-            return;
-        }
-        if (n > 0)
-            bulk_account(b, b->current);
-        bulk_reply(rq, b);
+    if (!b->single_job) {
+        submit_current(b);
+        answer(rq);
         return;
     }
-    submit_current(b);
-    answer(rq);
+    const struct bulk_batch *batch = b->current;
+    bool bad = b->failed || b->rejected > 0;
+    for (size_t i = 0; b->atomic && batch != NULL && i < batch->n && !bad; i++)
+        bad = batch->rows[i].outcome == BULK_REJECTED;
+    if (!bad) {
+        submit_all(rq, b);
+        return;
+    }
+    if (b->current != NULL)
+        bulk_account(b, b->current);
+    bulk_reply(rq, b);
 }
 
 /* In `body` the rest of the bytes follows by itself. */

@@ -83,6 +83,7 @@ struct bulk_batch {
     struct arena arena;
     struct bulk_row *rows; /* [n], room for capacity */
     size_t n, capacity;
+    bool accounted; /* its outcomes are in the totals */
 };
 
 struct bulk {

@@ -116,6 +116,9 @@ static void account_rejected(struct bulk *b, const struct bulk_row *row)
 
 void bulk_account(struct bulk *b, struct bulk_batch *batch)
 {
+    if (batch->accounted)
+        return;
+    batch->accounted = true;
     for (size_t i = 0; i < batch->n; i++) {
         const struct bulk_row *row = &batch->rows[i];
         switch (row->outcome) {
@@ -163,10 +166,8 @@ static int status_of(const struct bulk *b)
 enum amx_status bulk_compose(struct write *w)
 {
     struct bulk *b = (struct bulk *)w;
-    if (b->current != NULL) {
+    if (b->current != NULL)
         bulk_account(b, b->current);
-        b->current->n = 0;
-    }
     if (b->failed)
         return AMX_NO_MEMORY;
     if (b->result_lines) {
@@ -265,13 +266,11 @@ void bulk_reply(struct http_request *rq, struct bulk *b)
 void bulk_reply_failed(struct http_request *rq, struct write *w)
 {
     struct bulk *b = (struct bulk *)w;
-    if (w->job.status != AMX_INVALID) {
+    if (w->job.status != AMX_INVALID)
         bulk_fail(b, w->job.status == AMX_NOT_FOUND ? PROBLEM_UNKNOWN_PROJECT : problem_of_status(w->job.status),
                   &w->job.error);
-    } else if (b->current != NULL) {
+    else if (b->current != NULL)
         bulk_account(b, b->current);
-        b->current->n = 0;
-        b->created = b->updated = b->unchanged = 0; /* undone */
-    }
+    b->created = b->updated = b->unchanged = 0; /* undone, all of it */
     bulk_reply(rq, b);
 }
