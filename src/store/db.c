@@ -533,6 +533,17 @@ int64_t db_wal_used(const struct db *db)
     return atomic_load(&db->wal_frames) * PAGE_BYTES;
 }
 
+int64_t db_work(const struct db *db)
+{
+    int64_t steps = 0;
+
+    for (size_t i = 0; i < db->n_slots; i++) {
+        for (const struct db_stmt *s = db->table[i]; s != NULL; s = s->twin)
+            steps += sqlite3_stmt_status(s->stmt, SQLITE_STMTSTATUS_VM_STEP, 0);
+    }
+    return steps;
+}
+
 struct db_attachment *db_attachment(struct db *db)
 {
     return &db->attachment;

@@ -94,6 +94,9 @@ int64_t db_wal_bytes(const struct db *db); /* size of FILE-wal; 0 when there is 
 /* Frames in the WAL after the last COMMIT of this connection, in bytes: when to checkpoint. (The file may be longer.) */
 int64_t db_wal_used(const struct db *db);
 
+/* Instructions of SQLite's machine run by all statements of this connection so far: what a question costs, without a clock. */
+int64_t db_work(const struct db *db);
+
 /* Something kept beside the connection between jobs (the name cache of changes.c); freed with it. Whoever keeps copies of
  * rows there must drop them when db_undone() has changed: something that was written has been undone. */
 struct db_attachment {

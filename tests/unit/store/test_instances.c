@@ -1,0 +1,206 @@
+/* Instances, gold, features, lists. */
+#include <stdio.h>
+#include <string.h>
+
+#include "fixture.h"
+#include "store/annotators.h"
+#include "test.h"
+
+TEST(instances_put_replaces_given_fields)
+{
+    struct fixture f;
+    enum put_outcome o;
+    struct instance_row row;
+    float x[3] = {1, 2, 3}, y[3] = {1, 2, 4};
+
+    fixture_init(&f, 3);
+    CHECK_INT(put_instance(&f, "i1", NULL, SPLIT_KEEP, -1, &o), AMX_OK);
+    CHECK_INT(o, PUT_CREATED);
+    CHECK_INT(ask(&f, "SELECT n_awaiting FROM projects WHERE id = ?1"), 1);
+    CHECK_INT(put_instance(&f, "i1", x, SPLIT_TEST, -1, &o), AMX_OK);
+    CHECK_INT(o, PUT_UPDATED);
+    CHECK_INT(ask(&f, "SELECT n_awaiting FROM projects WHERE id = ?1"), 0);
+    CHECK_INT(put_instance(&f, "i1", x, SPLIT_KEEP, -1, &o), AMX_OK);
+    CHECK_INT(o, PUT_UNCHANGED);
+    CHECK_INT(put_instance(&f, "i1", y, SPLIT_KEEP, 2, &o), AMX_OK);
+    CHECK_INT(o, PUT_UPDATED);
+    CHECK_INT(instances_find(f.db, f.project, text("i1"), INSTANCES_FEATURES, &row, &f.err), AMX_OK);
+    CHECK(same(row.name, "i1"));
+    CHECK_INT(row.split, SPLIT_TEST);
+    CHECK_INT(row.gold_class, 2);
+    CHECK_INT(row.gold_ms, f.now);
+    CHECK_INT(row.n_features, 3);
+    CHECK(row.features != NULL && row.features[2] == 4.0f);
+    CHECK(row.has_features && !row.awaiting_features && !row.labelled);
+    instance_row_done(&row);
+    CHECK_INT(instances_find(f.db, f.project, text("i2"), 0, &row, &f.err), AMX_NOT_FOUND);
+    CHECK_INT(instances_get(f.db, f.project, 0, 0, &row, &f.err), AMX_NOT_FOUND);
+    CHECK(counters_hold(&f));
+    fixture_done(&f);
+}
+
+TEST(instances_metadata_comes_and_goes)
+{
+    struct fixture f;
+    struct changes ch;
+    enum put_outcome o;
+    int64_t id;
+    struct instance_row row;
+    struct instance_put put = {.name = text("i1"), .split = SPLIT_KEEP, .gold_class = -1, .metadata = text("{\"a\":1}")};
+
+    fixture_init(&f, 0);
+    CHECK_INT(db_begin(f.db, &f.err), AMX_OK);
+    CHECK_INT(changes_begin(f.db, f.project, f.now, &ch, &f.err), AMX_OK);
+    CHECK_INT(instances_put(&ch, &put, &o, &id, &f.err), AMX_OK);
+    CHECK_INT(instances_put(&ch, &put, &o, &id, &f.err), AMX_OK);
+    CHECK_INT(o, PUT_UNCHANGED);
+    CHECK_INT(changes_flush(&ch, &f.err), AMX_OK);
+    CHECK_INT(db_commit(f.db, &f.err), AMX_OK);
+    CHECK_INT(instances_get(f.db, f.project, id, INSTANCES_METADATA, &row, &f.err), AMX_OK);
+    CHECK(same(row.metadata, "{\"a\":1}"));
+    instance_row_done(&row);
+    put.metadata = text("null");
+    CHECK_INT(db_begin(f.db, &f.err), AMX_OK);
+    CHECK_INT(changes_begin(f.db, f.project, f.now, &ch, &f.err), AMX_OK);
+    CHECK_INT(instances_put(&ch, &put, &o, &id, &f.err), AMX_OK);
+    CHECK_INT(o, PUT_UPDATED);
+    CHECK_INT(changes_flush(&ch, &f.err), AMX_OK);
+    CHECK_INT(db_commit(f.db, &f.err), AMX_OK);
+    CHECK_INT(instances_get(f.db, f.project, id, INSTANCES_METADATA, &row, &f.err), AMX_OK);
+    CHECK(row.metadata.bytes == NULL);
+    instance_row_done(&row);
+    fixture_done(&f);
+}
+
+TEST(gold_moves_the_counters_of_those_who_labelled)
+{
+    struct fixture f;
+    struct label_result r;
+    struct annotator_row row;
+
+    fixture_init(&f, 0);
+    CHECK_INT(put_label(&f, "i1", "ana", 1, 0, NULL, &r), AMX_OK);
+    CHECK_INT(put_label(&f, "i1", "bob", 2, 0, NULL, &r), AMX_OK);
+    CHECK_INT(put_label(&f, "i1", "cyd", LABEL_SKIPPED, 0, NULL, &r), AMX_OK);
+    CHECK_INT(put_gold(&f, "i1", 1), AMX_OK);
+    CHECK_INT(ask(&f, "SELECT label_seq FROM projects WHERE id = ?1"), 4);
+    CHECK_INT(annotators_find(f.db, f.project, text("ana"), &row, &f.err), AMX_OK);
+    CHECK_INT(row.gold_right, 1);
+    CHECK_INT(row.gold_of, 1);
+    annotator_row_done(&row);
+    CHECK_INT(put_gold(&f, "i1", 1), AMX_OK); /* unchanged takes no number */
+    CHECK_INT(ask(&f, "SELECT label_seq FROM projects WHERE id = ?1"), 4);
+    CHECK_INT(put_gold(&f, "i1", 2), AMX_OK);
+    CHECK(counters_hold(&f));
+    CHECK_INT(put_label(&f, "i1", "ana", 2, 0, NULL, &r), AMX_OK);
+    CHECK(counters_hold(&f));
+    CHECK_INT(put_gold(&f, "i1", -1), AMX_OK);
+    CHECK_INT(put_gold(&f, "i1", -1), AMX_NOT_FOUND);
+    CHECK_INT(put_gold(&f, "nothing", 1), AMX_NOT_FOUND);
+    CHECK(counters_hold(&f));
+    fixture_done(&f);
+}
+
+struct names {
+    size_t n;
+    char names[40][12];
+    int64_t last;
+    size_t stop_at;
+};
+
+static enum amx_status note(void *context, const struct instance_row *row)
+{
+    struct names *names = context;
+
+    if (names->n == 40 || (names->stop_at != 0 && names->n == names->stop_at))
+        return AMX_CANCELLED;
+    (void)snprintf(names->names[names->n++], 12, "%s", row->name.bytes);
+    names->last = row->id;
+    return AMX_OK;
+}
+
+TEST(instances_list_filters)
+{
+    struct fixture f;
+    enum put_outcome o;
+    struct label_result r;
+    struct names names = {.n = 0};
+    char name[16];
+    float x[2] = {0.5f, 1.5f};
+    bool more;
+
+    fixture_init(&f, 2);
+    for (int i = 0; i < 30; i++) {
+        (void)snprintf(name, sizeof(name), "i%02d", 29 - i);
+        CHECK_INT(put_instance(&f, name, i % 3 == 0 ? NULL : x, i % 5 == 0 ? SPLIT_TEST : SPLIT_KEEP,
+                               i % 7 == 0 ? 1 : -1, &o), AMX_OK);
+        if (i % 2 == 0)
+            CHECK_INT(put_label(&f, name, "ana", 1, 0, NULL, &r), AMX_OK);
+    }
+    static const struct {
+        struct instance_filter filter;
+        size_t expected;
+    } cases[] = {
+        {INSTANCE_FILTER_ALL, 30},         {{SPLIT_TEST, -1, -1, -1}, 6}, {{SPLIT_TRAIN, -1, -1, -1}, 24},
+        {{SPLIT_VALID, -1, -1, -1}, 0},    {{SPLIT_KEEP, 0, -1, -1}, 15}, {{SPLIT_KEEP, 1, -1, -1}, 15},
+        {{SPLIT_KEEP, -1, 1, -1}, 5},      {{SPLIT_KEEP, -1, 0, -1}, 25}, {{SPLIT_KEEP, -1, -1, 1}, 10},
+        {{SPLIT_KEEP, -1, -1, 0}, 20},     {{SPLIT_TEST, 0, -1, 1}, 1},   {{SPLIT_TEST, 1, 1, 1}, 1},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        memset(&names, 0, sizeof(names));
+        CHECK_INT(instances_list(f.db, f.project, &cases[i].filter, INT64_MIN, 40, INSTANCES_FEATURES, note, &names, &more,
+                                 &f.err), AMX_OK);
+        CHECK_INT(names.n, cases[i].expected);
+        CHECK(!more);
+    }
+    /* Pages, in order of arrival. */
+    memset(&names, 0, sizeof(names));
+    CHECK_INT(instances_list(f.db, f.project, NULL, 0, 20, 0, note, &names, &more, &f.err), AMX_OK);
+    CHECK(more);
+    CHECK_STR(names.names[0], "i29");
+    CHECK_INT(instances_list(f.db, f.project, NULL, names.last, 20, 0, note, &names, &more, &f.err), AMX_OK);
+    CHECK(!more);
+    CHECK_INT(names.n, 30);
+    CHECK_STR(names.names[29], "i00");
+    /* The callback ends it. */
+    memset(&names, 0, sizeof(names));
+    names.stop_at = 4;
+    CHECK_INT(instances_list(f.db, f.project, NULL, 0, 20, 0, note, &names, &more, &f.err), AMX_CANCELLED);
+    CHECK_INT(names.n, 4);
+    fixture_done(&f);
+}
+
+TEST(instances_delete_takes_everything)
+{
+    struct fixture f;
+    enum put_outcome o;
+    struct label_result r;
+    float x[2] = {1, 2};
+
+    fixture_init(&f, 2);
+    CHECK_INT(put_instance(&f, "i1", x, SPLIT_KEEP, 2, &o), AMX_OK);
+    CHECK_INT(put_label(&f, "i1", "ana", 2, 0, NULL, &r), AMX_OK);
+    CHECK_INT(put_label(&f, "i1", "ana", 1, 0, NULL, &r), AMX_OK);
+    CHECK_INT(delete_instance(&f, "i1"), AMX_OK);
+    CHECK_INT(delete_instance(&f, "i1"), AMX_NOT_FOUND);
+    CHECK_INT(ask(&f, "SELECT count(*) FROM features WHERE project_id = ?1"), 0);
+    CHECK_INT(ask(&f, "SELECT count(*) FROM labels WHERE project_id = ?1"), 1); /* the tombstone */
+    CHECK(counters_hold(&f));
+    /* The name is free; the number is not used again. */
+    CHECK_INT(put_instance(&f, "i1", x, SPLIT_KEEP, -1, &o), AMX_OK);
+    CHECK_INT(o, PUT_CREATED);
+    CHECK_INT(ask(&f, "SELECT id FROM instances WHERE project_id = ?1 AND name = 'i1'"), 2);
+    CHECK(counters_hold(&f));
+    fixture_done(&f);
+}
+
+TEST(split_names)
+{
+    enum split split = SPLIT_KEEP;
+
+    CHECK(split_parse("valid", 5, &split));
+    CHECK_INT(split, SPLIT_VALID);
+    CHECK(!split_parse("vali", 4, &split));
+    CHECK(!split_parse("", 0, &split));
+    CHECK_STR(split_name(SPLIT_TEST), "test");
+}
