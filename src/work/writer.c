@@ -553,7 +553,7 @@ static void *writer_main(void *argument)
             enum amx_status why = why_of(w);
             if (why != AMX_OK)
                 refuse_all(w, why);
-            if (w->idle_due && clock_monotonic_ms() >= w->next_busy_step_ms)
+            else if (w->idle_due && clock_monotonic_ms() >= w->next_busy_step_ms)
                 (void)idle_step(w);
             (void)pthread_mutex_lock(&w->mu);
             n = take_locked(w, &jobs, false);
@@ -580,6 +580,7 @@ enum amx_status writer_start(struct db *db, size_t queue_limit, struct writer **
     w->idle_due = true; /* what the last process left */
     w->wal_dirty = true;
     w->quiet_since_ms = clock_monotonic_ms();
+    w->next_busy_step_ms = w->quiet_since_ms + BUSY_STEP_MS;
     /* Initialisers that cannot fail on Linux with these attributes. */
     (void)pthread_mutex_init(&w->mu, NULL);
     (void)pthread_condattr_init(&attributes);

@@ -1,0 +1,507 @@
+/* The writer's thread: groups, outcomes, fairness, trouble, the end. */
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "store/changes.h"
+#include "store/labels.h"
+#include "store/meta.h"
+#include "store/projects.h"
+#include "store/store.h"
+#include "test.h"
+#include "util/clock.h"
+#include "util/error.h"
+#include "work/writer.h"
+
+struct bench {
+    char folder[64], path[96];
+    struct store *store;
+    struct writer *writer;
+    struct amx_error err;
+    int64_t project;
+};
+
+static struct slice text(const char *s)
+{
+    return (struct slice){s, strlen(s)};
+}
+
+static void remove_files(const struct bench *b)
+{
+    static const char *const ends[] = {"", "-wal", "-shm", ".lock"};
+    char path[128];
+
+    for (size_t i = 0; i < sizeof(ends) / sizeof(ends[0]); i++) {
+        (void)snprintf(path, sizeof(path), "%s%s", b->path, ends[i]);
+        (void)unlink(path); /* may not be there */
+    }
+    (void)rmdir(b->folder);
+}
+
+static void setup(struct bench *b, size_t queue_limit)
+{
+    struct slice classes[2] = {text("a"), text("b")};
+    struct project_new project = {.name = text("p"), .classes = classes, .n_classes = 2, .now_ms = 1};
+
+    memset(b, 0, sizeof(*b));
+    (void)snprintf(b->folder, sizeof(b->folder), "/dev/shm/annotmix-writer-XXXXXX");
+    if (mkdtemp(b->folder) == NULL) {
+        (void)snprintf(b->folder, sizeof(b->folder), "/tmp/annotmix-writer-XXXXXX");
+        if (mkdtemp(b->folder) == NULL)
+            exit(2);
+    }
+    (void)snprintf(b->path, sizeof(b->path), "%s/x.db", b->folder);
+    if (store_open(b->path, NULL, &b->store, &b->err) != AMX_OK ||
+        projects_insert(store_writer(b->store), &project, &b->project, &b->err) != AMX_OK ||
+        writer_start(store_writer(b->store), queue_limit, &b->writer, &b->err) != AMX_OK) {
+        fprintf(stderr, "test_writer: %s\n", b->err.text);
+        exit(2);
+    }
+}
+
+static void teardown(struct bench *b)
+{
+    writer_stop(b->writer);
+    store_close(b->store);
+    remove_files(b);
+}
+
+/* ---- jobs ---- */
+
+struct counted {
+    struct write_job job;
+    struct bench *bench;
+    const char *key;          /* meta row to write */
+    enum amx_status fails;    /* after writing it */
+    atomic_int *done, *at;    /* counts the jobs that are over; where this one was in the order */
+    int order;
+    char annotator[16];
+};
+
+static enum amx_status write_row(struct db *db, struct write_job *job)
+{
+    struct counted *c = (struct counted *)job;
+    enum amx_status status = meta_set(db, c->key, text("1"), &job->error);
+
+    if (status == AMX_OK && c->fails != AMX_OK)
+        return error_set(&job->error, c->fails, "asked to fail");
+    return status;
+}
+
+static void is_done(struct write_job *job)
+{
+    struct counted *c = (struct counted *)job;
+
+    c->order = c->at != NULL ? ++*c->at : 0;
+    ++*c->done;
+}
+
+/* A job that holds the thread until it is let go, so that others queue behind it. */
+struct gate {
+    struct write_job job;
+    pthread_mutex_t mu;
+    pthread_cond_t moved;
+    bool entered, open;
+};
+
+static enum amx_status wait_at_gate(struct db *db, struct write_job *job)
+{
+    struct gate *gate = (struct gate *)job;
+
+    (void)db;
+    (void)pthread_mutex_lock(&gate->mu);
+    gate->entered = true;
+    (void)pthread_cond_broadcast(&gate->moved);
+    while (!gate->open)
+        (void)pthread_cond_wait(&gate->moved, &gate->mu);
+    (void)pthread_mutex_unlock(&gate->mu);
+    return AMX_OK;
+}
+
+static void ignore(struct write_job *job)
+{
+    (void)job;
+}
+
+static void close_gate(struct gate *gate, struct writer *writer)
+{
+    memset(gate, 0, sizeof(*gate));
+    (void)pthread_mutex_init(&gate->mu, NULL);
+    (void)pthread_cond_init(&gate->moved, NULL);
+    gate->job.apply = wait_at_gate;
+    gate->job.done = ignore;
+    CHECK_INT(writer_submit(writer, &gate->job), AMX_OK);
+    (void)pthread_mutex_lock(&gate->mu);
+    while (!gate->entered)
+        (void)pthread_cond_wait(&gate->moved, &gate->mu);
+    (void)pthread_mutex_unlock(&gate->mu);
+}
+
+static void open_gate(struct gate *gate)
+{
+    (void)pthread_mutex_lock(&gate->mu);
+    gate->open = true;
+    (void)pthread_cond_broadcast(&gate->moved);
+    (void)pthread_mutex_unlock(&gate->mu);
+}
+
+/* Everything queued so far is over when this returns: it goes last in its lane, and a group ends as a whole. */
+static void settle(struct bench *b, atomic_int *done, int n)
+{
+    struct counted last = {.job = {.apply = write_row}, .key = "settle"};
+
+    while (*done < n) {
+        enum amx_status status = writer_run(b->writer, &last.job);
+        CHECK(status == AMX_OK || status == AMX_FULL || status == AMX_IO || status == AMX_CORRUPT || status == AMX_BUSY);
+    }
+}
+
+static bool has_row(struct bench *b, const char *key)
+{
+    struct db *db = NULL;
+    struct buf value = BUF_INIT(100);
+    enum amx_status status = store_reader_get(b->store, &db, &b->err);
+
+    CHECK_INT(status, AMX_OK);
+    status = meta_get(db, key, &value, &b->err);
+    buf_done(&value);
+    store_reader_put(b->store, db);
+    return status == AMX_OK;
+}
+
+/* ---- tests ---- */
+
+TEST(writer_run_tells_what_became_of_the_job)
+{
+    struct bench b;
+    struct counted good = {.job = {.apply = write_row}, .key = "good"};
+    struct counted bad = {.job = {.apply = write_row}, .key = "bad", .fails = AMX_CONFLICT};
+
+    setup(&b, 0);
+    CHECK_INT(writer_run(b.writer, &good.job), AMX_OK);
+    CHECK_INT(writer_run(b.writer, &bad.job), AMX_CONFLICT);
+    CHECK_STR(bad.job.error.text, "asked to fail");
+    CHECK(has_row(&b, "good"));
+    CHECK(!has_row(&b, "bad"));
+    teardown(&b);
+}
+
+TEST(writer_undoes_only_the_jobs_that_fail)
+{
+    enum { N = 40 };
+    struct bench b;
+    struct gate gate;
+    static struct counted jobs[N];
+    static char keys[N][8];
+    atomic_int done = 0;
+    struct writer_stats before, after;
+
+    setup(&b, 0);
+    close_gate(&gate, b.writer);
+    writer_get_stats(b.writer, &before);
+    for (int i = 0; i < N; i++) {
+        (void)snprintf(keys[i], sizeof(keys[i]), "k%d", i);
+        jobs[i] = (struct counted){.job = {.apply = write_row, .done = is_done, .project_id = i % 3}, .key = keys[i],
+                                   .fails = i % 4 == 0 ? AMX_INVALID : AMX_OK, .done = &done};
+        CHECK_INT(writer_submit(b.writer, &jobs[i].job), AMX_OK);
+    }
+    open_gate(&gate);
+    settle(&b, &done, N);
+    writer_get_stats(b.writer, &after);
+    CHECK(after.groups < before.groups + N); /* they shared transactions */
+    for (int i = 0; i < N; i++) {
+        CHECK_INT(jobs[i].job.status, i % 4 == 0 ? AMX_INVALID : AMX_OK);
+        CHECK(has_row(&b, keys[i]) == (i % 4 != 0));
+    }
+    teardown(&b);
+}
+
+TEST(writer_queue_has_an_end)
+{
+    struct bench b;
+    struct gate gate;
+    struct counted jobs[4];
+    atomic_int done = 0;
+    struct writer_stats stats;
+
+    setup(&b, 3);
+    close_gate(&gate, b.writer);
+    for (int i = 0; i < 4; i++) {
+        jobs[i] = (struct counted){.job = {.apply = write_row, .done = is_done}, .key = "x", .done = &done};
+        CHECK_INT(writer_submit(b.writer, &jobs[i].job), i < 3 ? AMX_OK : AMX_BUSY);
+    }
+    writer_get_stats(b.writer, &stats);
+    CHECK_INT(stats.queue_depth, 3);
+    open_gate(&gate);
+    settle(&b, &done, 3);
+    CHECK_INT(done, 3);
+    teardown(&b);
+}
+
+/* A hundred batches of one project wait; a single write of the same project and one of another come last. */
+TEST(writer_lets_single_writes_pass_batches)
+{
+    enum { BATCHES = 100 };
+    struct bench b;
+    struct gate gate;
+    static struct counted batches[BATCHES];
+    struct counted same, other;
+    atomic_int done = 0, at = 0;
+
+    setup(&b, 0);
+    close_gate(&gate, b.writer);
+    for (int i = 0; i < BATCHES; i++) {
+        batches[i] = (struct counted){.job = {.apply = write_row, .done = is_done, .project_id = 1, .rows = 1000},
+                                      .key = "batch", .done = &done, .at = &at};
+        CHECK_INT(writer_submit(b.writer, &batches[i].job), AMX_OK);
+    }
+    same = (struct counted){.job = {.apply = write_row, .done = is_done, .project_id = 1}, .key = "s", .done = &done,
+                            .at = &at};
+    other = (struct counted){.job = {.apply = write_row, .done = is_done, .project_id = 2, .rows = 1000}, .key = "o",
+                             .done = &done, .at = &at};
+    CHECK_INT(writer_submit(b.writer, &same.job), AMX_OK);
+    CHECK_INT(writer_submit(b.writer, &other.job), AMX_OK);
+    open_gate(&gate);
+    settle(&b, &done, BATCHES + 2);
+    CHECK(same.order <= WRITER_BULK_ROWS / 1000 + 2);
+    CHECK(other.order <= WRITER_BULK_ROWS / 1000 + 2);
+    for (int i = 1; i < BATCHES; i++)
+        CHECK(batches[i].order > batches[i - 1].order); /* batches keep their order */
+    teardown(&b);
+}
+
+static void limit_files(rlim_t bytes)
+{
+    struct rlimit limit;
+
+    CHECK(getrlimit(RLIMIT_FSIZE, &limit) == 0);
+    limit.rlim_cur = bytes < limit.rlim_max ? bytes : limit.rlim_max;
+    CHECK(setrlimit(RLIMIT_FSIZE, &limit) == 0);
+}
+
+TEST(writer_goes_read_only_when_full_and_comes_back)
+{
+    struct bench b;
+    struct writer_stats stats;
+    struct counted job = {.job = {.apply = write_row}, .key = "after"};
+    static char key[8001];
+    enum amx_status status = AMX_OK;
+    int written = 0;
+
+    setup(&b, 0);
+    (void)signal(SIGXFSZ, SIG_IGN); /* a file over the limit is then an error of write() */
+    limit_files(500000);
+    memset(key, 'k', sizeof(key) - 1);
+    for (; written < 500 && status == AMX_OK; written++) {
+        struct counted big = {.job = {.apply = write_row}, .key = key};
+        key[written / 20] = (char)('a' + written % 20); /* another one each time */
+        status = writer_run(b.writer, &big.job);
+    }
+    CHECK_INT(status, AMX_FULL);
+    CHECK(written > 5);
+    writer_get_stats(b.writer, &stats);
+    CHECK(stats.read_only);
+    CHECK_INT(stats.why, AMX_FULL);
+    CHECK_INT(writer_run(b.writer, &job.job), AMX_FULL);
+    CHECK_INT(writer_submit(b.writer, &job.job), AMX_FULL);
+    CHECK(!has_row(&b, "after"));
+    limit_files(RLIM_INFINITY);
+    /* Five seconds are over for the program's clock; the thread looks at it when it wakes by itself. */
+    clock_test_advance_ms(6000);
+    do {
+        (void)usleep(10000);
+        writer_get_stats(b.writer, &stats);
+    } while (stats.read_only);
+    CHECK_INT(stats.why, AMX_OK);
+    CHECK_INT(writer_run(b.writer, &job.job), AMX_OK);
+    CHECK(has_row(&b, "after"));
+    CHECK_INT(store_check(b.store, &b.err), AMX_OK);
+    teardown(&b);
+}
+
+static enum amx_status claim_corruption(struct db *db, struct write_job *job)
+{
+    db_rollback(db); /* as SQLite does itself when it finds the file corrupt */
+    return error_set(&job->error, AMX_CORRUPT, "database disk image is malformed");
+}
+
+TEST(writer_stays_read_only_when_corrupt)
+{
+    struct bench b;
+    struct writer_stats stats;
+    struct write_job bad = {.apply = claim_corruption};
+    struct counted job = {.job = {.apply = write_row}, .key = "x"};
+
+    setup(&b, 0);
+    CHECK_INT(writer_run(b.writer, &bad), AMX_CORRUPT);
+    writer_get_stats(b.writer, &stats);
+    CHECK(stats.read_only);
+    CHECK_INT(writer_run(b.writer, &job.job), AMX_CORRUPT);
+    teardown(&b);
+}
+
+/* When the transaction is lost, everybody in the group is told to send it again. */
+static enum amx_status lose_transaction(struct db *db, struct write_job *job)
+{
+    db_rollback(db);
+    return error_set(&job->error, AMX_IO, "disk I/O error");
+}
+
+TEST(writer_tells_the_whole_group_when_it_is_lost)
+{
+    struct bench b;
+    struct gate gate;
+    atomic_int done = 0;
+    struct counted before = {.job = {.apply = write_row, .done = is_done}, .key = "before", .done = &done};
+    struct counted bad = {.job = {.apply = lose_transaction, .done = is_done}, .key = "bad", .done = &done};
+    struct counted after = {.job = {.apply = write_row, .done = is_done}, .key = "after", .done = &done};
+
+    setup(&b, 0);
+    close_gate(&gate, b.writer);
+    CHECK_INT(writer_submit(b.writer, &before.job), AMX_OK);
+    CHECK_INT(writer_submit(b.writer, &bad.job), AMX_OK);
+    CHECK_INT(writer_submit(b.writer, &after.job), AMX_OK);
+    open_gate(&gate);
+    settle(&b, &done, 3);
+    CHECK_INT(before.job.status, AMX_BUSY);
+    CHECK_INT(bad.job.status, AMX_IO);
+    CHECK_INT(after.job.status, AMX_BUSY);
+    CHECK(!has_row(&b, "before") && !has_row(&b, "after"));
+    teardown(&b);
+}
+
+TEST(writer_stop_finishes_what_waits)
+{
+    struct bench b;
+    struct gate gate;
+    static struct counted jobs[1000];
+    atomic_int done = 0;
+
+    setup(&b, 0);
+    close_gate(&gate, b.writer);
+    for (int i = 0; i < 1000; i++) {
+        jobs[i] = (struct counted){.job = {.apply = write_row, .done = is_done, .project_id = i % 7}, .key = "x",
+                                   .done = &done};
+        CHECK_INT(writer_submit(b.writer, &jobs[i].job), AMX_OK);
+    }
+    open_gate(&gate);
+    teardown(&b);
+    CHECK_INT(done, 1000);
+    for (int i = 0; i < 1000; i++)
+        CHECK_INT(jobs[i].job.status, AMX_OK);
+}
+
+/* ---- idle work ---- */
+
+struct idle {
+    atomic_int left, calls;
+};
+
+static enum amx_status idle_work(struct db *db, void *context, bool *worked, struct amx_error *err)
+{
+    struct idle *idle = context;
+
+    idle->calls++;
+    *worked = idle->left > 0;
+    if (!*worked)
+        return AMX_OK;
+    idle->left--;
+    return meta_set(db, "idle", (struct slice){"1", 1}, err);
+}
+
+TEST(writer_does_idle_work_until_nothing_is_left)
+{
+    struct bench b;
+    static struct idle idle;
+    struct counted job = {.job = {.apply = write_row}, .key = "x"};
+
+    setup(&b, 0);
+    idle.left = 5;
+    CHECK_INT(writer_on_idle(b.writer, idle_work, &idle), AMX_OK);
+    CHECK_INT(writer_run(b.writer, &job.job), AMX_OK);
+    while (idle.left > 0 || idle.calls < 6)
+        (void)usleep(5000); /* its own thread gets there; nothing here is timed */
+    CHECK(has_row(&b, "idle"));
+    teardown(&b);
+}
+
+/* ---- many threads, and a recount ---- */
+
+enum { THREADS = 8, EACH = 300 };
+
+struct labelling {
+    struct write_job job;
+    int64_t project;
+    char instance[16], annotator[16];
+    int class_index;
+};
+
+static enum amx_status apply_label(struct db *db, struct write_job *job)
+{
+    struct labelling *l = (struct labelling *)job;
+    struct changes ch;
+    struct label_result r;
+    struct label_put put = {.instance = text(l->instance), .annotator = text(l->annotator), .class_index = l->class_index,
+                            .duration_ms = -1, .create_instance = l->class_index == 0};
+    enum amx_status status = changes_begin(db, l->project, clock_wall_ms(), &ch, &job->error);
+
+    if (status == AMX_OK)
+        status = labels_put(&ch, &put, &r, &job->error);
+    return status == AMX_OK ? changes_flush(&ch, &job->error) : status;
+}
+
+struct labeller {
+    struct bench *bench;
+    int number, written, unknown;
+};
+
+static void *label_often(void *context)
+{
+    struct labeller *me = context;
+
+    for (int i = 0; i < EACH; i++) {
+        struct labelling l = {.job = {.apply = apply_label, .project_id = me->bench->project}, .project = me->bench->project,
+                              .class_index = i % 2};
+        (void)snprintf(l.instance, sizeof(l.instance), "i%d", i / 2);
+        (void)snprintf(l.annotator, sizeof(l.annotator), "a%d-%d", me->number, i % 2);
+        enum amx_status status = writer_run(me->bench->writer, &l.job);
+        me->written += status == AMX_OK;
+        me->unknown += status == AMX_NOT_FOUND;
+    }
+    return NULL;
+}
+
+TEST(writer_counts_right_from_many_threads)
+{
+    struct bench b;
+    pthread_t threads[THREADS];
+    struct labeller labellers[THREADS];
+    struct project_row row;
+    int64_t written = 0, unknown = 0;
+
+    setup(&b, 0);
+    for (int i = 0; i < THREADS; i++) {
+        labellers[i] = (struct labeller){.bench = &b, .number = i};
+        CHECK(pthread_create(&threads[i], NULL, label_often, &labellers[i]) == 0);
+    }
+    for (int i = 0; i < THREADS; i++) {
+        CHECK(pthread_join(threads[i], NULL) == 0);
+        written += labellers[i].written;
+        unknown += labellers[i].unknown;
+    }
+    CHECK_INT(written + unknown, THREADS * EACH);
+    writer_stop(b.writer);
+    b.writer = NULL;
+    CHECK_INT(projects_get(store_writer(b.store), b.project, &row, &b.err), AMX_OK);
+    CHECK_INT(row.counts.labels, written);
+    CHECK_INT(row.label_seq, written);
+    CHECK_INT(row.counts.instances, EACH / 2);
+    project_row_done(&row);
+    CHECK_INT(store_check(b.store, &b.err), AMX_OK);
+    teardown(&b);
+}
