@@ -116,7 +116,7 @@ test-asan: ## unit and HTTP tests under AddressSanitizer and UndefinedBehaviorSa
 	@$(TALLY) asan '$(SUBMAKE) SAN=address,undefined test-unit' '$(SUBMAKE) SAN=address,undefined test-http'
 test-tsan: ## HTTP tests and the threaded rooms' unit tests under ThreadSanitizer
 	@$(SUBMAKE) $(JOBS) build-all SAN=thread
-	@$(TALLY) tsan "$(SUBMAKE) SAN=thread test-unit UNIT_ROOMS='http store work'" '$(SUBMAKE) SAN=thread test-http'
+	@$(TALLY) tsan "$(SUBMAKE) SAN=thread test-unit UNIT_ROOMS='$(filter http store work,$(UNIT_ROOMS))'" '$(SUBMAKE) SAN=thread test-http'
 test-valgrind: ## unit tests under valgrind
 	@$(SUBMAKE) test-unit TEST_WRAPPER='valgrind -q --error-exitcode=9 --leak-check=full'
 test-install: all ## `make install` into a scratch folder, then build and run the README's C example against it
