@@ -1,10 +1,11 @@
 -- 0001 initial: everything annotmixd keeps.
 --
--- Conventions. Numbers (ids) are made by the program, per project where the key starts with project_id; they are never used
--- again, because tombstones and models refer to them. Times are milliseconds since 1970 UTC. Enumerations are small integers
--- named in src/store/*.h. `gone` rows are deleted ones whose children are still being purged. Tables that are read by key only
--- and whose rows are short are WITHOUT ROWID, so that a row costs one tree instead of two. Foreign keys stand where rows are
--- few; on labels they would cost three look-ups per row, and the one writer keeps them by construction.
+-- Conventions. Numbers (ids) are made by the program, per project where the key starts with project_id; they are never
+-- used again, because tombstones and models refer to them. Times are milliseconds since 1970 UTC. Enumerations are small
+-- integers named in src/store/*.h. `gone` rows are deleted ones whose children are still being purged. Tables that are
+-- read by key only and whose rows are short are WITHOUT ROWID, so that a row costs one tree instead of two. Foreign keys
+-- stand where rows are few; on labels they would cost three look-ups per row, and the one writer keeps them by
+-- construction.
 
 -- What the file knows of itself.
 CREATE TABLE meta (
@@ -144,8 +145,8 @@ CREATE UNIQUE INDEX labels_pair ON labels (project_id, instance_id, annotator_id
 CREATE INDEX labels_past ON labels (project_id, instance_id, seq) WHERE state <> 0;
 -- Labels of an annotator in order of seq; erasing a deleted annotator.
 CREATE INDEX labels_by_annotator ON labels (project_id, annotator_id, seq);
--- ?ref=; that no two current labels have one ref is the writer's care (it looks before it writes). Labels without one cost
--- nothing here: every index is paid for by every label.
+-- ?ref=; that no two current labels have one ref is the writer's care (it looks before it writes). One index instead of
+-- two, because every index is paid for by every label.
 CREATE INDEX labels_ref ON labels (project_id, ref, seq) WHERE ref IS NOT NULL;
 
 -- Training runs. state: 0 queued, 1 running, 2 succeeded, 3 failed, 4 cancelled.

@@ -1,8 +1,9 @@
 /* annotators.c - annotators: made by their first label, read with their counters, deleted in two stages.
  *
- * Deleting marks the row and takes its counters out of the project's in one small transaction; from then on every reader
- * passes over its labels (a join on gone = 0), and its name is free. The labels themselves are erased later in steps, each
- * current one leaving a tombstone in the change feed; at last the row keeps nothing but the name that tombstones refer to.
+ * Deleting marks the row and takes its counters out of the project's in one small transaction; from then on every
+ * reader passes over its labels (a join on gone = 0), and its name is free. The labels themselves are erased later in
+ * steps, each current one leaving a tombstone in the change feed; at last the row keeps nothing but the name that
+ * tombstones refer to.
  */
 #include "store/annotators.h"
 
@@ -11,7 +12,10 @@
 #include "store/changes_int.h"
 #include "util/error.h"
 
-enum { ANNOTATORS_MOST = 1000000, PURGE_ROWS = 5000 };
+enum {
+    ANNOTATORS_MOST = 1000000,
+    PURGE_ROWS = 5000
+};
 static const char NO_ANNOTATOR[] = "there is no such annotator";
 
 /* ---- by name ---- */
@@ -43,7 +47,8 @@ enum amx_status annotators_lookup(struct changes *ch, struct slice name, int64_t
 static const char INSERT_ANNOTATOR[] =
     "INSERT INTO annotators (project_id, id, name, created_at) VALUES (?1, ?2, ?3, ?4)";
 
-enum amx_status annotators_intern(struct changes *ch, struct slice name, int64_t *id, bool *created, struct amx_error *err)
+enum amx_status annotators_intern(struct changes *ch, struct slice name, int64_t *id, bool *created,
+                                  struct amx_error *err)
 {
     DB_STMT(s);
     int64_t found = 0;
@@ -77,14 +82,20 @@ enum amx_status annotators_intern(struct changes *ch, struct slice name, int64_t
 
 /* ---- reading ---- */
 
-#define ANNOTATOR_COLUMNS "id, name, n_labels, n_skipped, gold_right, gold_of, first_label_at, last_label_at, created_at"
+#define ANNOTATOR_COLUMNS                                                                                              \
+    "id, name, n_labels, n_skipped, gold_right, gold_of, first_label_at, last_label_at, created_at"
 
 static void read_row(struct db_stmt *s, struct annotator_row *out)
 {
-    *out = (struct annotator_row){
-        .id = db_int(s, 0), .name = db_text(s, 1), .labels = db_int(s, 2), .skipped = db_int(s, 3),
-        .gold_right = db_int(s, 4), .gold_of = db_int(s, 5), .first_label_ms = db_int(s, 6),
-        .last_label_ms = db_int(s, 7), .created_ms = db_int(s, 8)};
+    *out = (struct annotator_row){.id = db_int(s, 0),
+                                  .name = db_text(s, 1),
+                                  .labels = db_int(s, 2),
+                                  .skipped = db_int(s, 3),
+                                  .gold_right = db_int(s, 4),
+                                  .gold_of = db_int(s, 5),
+                                  .first_label_ms = db_int(s, 6),
+                                  .last_label_ms = db_int(s, 7),
+                                  .created_ms = db_int(s, 8)};
 }
 
 void annotator_row_done(struct annotator_row *row)
@@ -218,7 +229,8 @@ static const char DELETE_LABEL[] = "DELETE FROM labels WHERE project_id = ?1 AND
 static const char MARK_ERASED[] = "UPDATE annotators SET gone = 2 WHERE project_id = ?1 AND id = ?2";
 
 /* One row: erased, and a tombstone in its place when it was current. */
-static enum amx_status erase_label(struct changes *ch, int64_t annotator_id, struct db_stmt *label, struct amx_error *err)
+static enum amx_status erase_label(struct changes *ch, int64_t annotator_id, struct db_stmt *label,
+                                   struct amx_error *err)
 {
     DB_STMT(s);
     int64_t instance_id = db_int(label, 1);

@@ -1,11 +1,11 @@
 /* changes.c - counters of one write job, and the names the writer's connection remembers between jobs.
  *
  * The attachment of the connection holds two things:
- * - `touched`, the annotators of the running job with their deltas: an array plus a hash of positions, emptied at each begin.
- *   So a bulk job of 1,000 labels of 20 annotators ends in 20 updates of annotators and one of the project.
- * - `names`, a hash (project, annotator name) -> number, which saves one look-up per label; `instances`, the same for the last
- *   few thousand instances. Both only remember what stands in the tables: they are dropped whole when something written was
- *   undone (db_undone), and when what they hold changes in another way than by labels.
+ * - `touched`, the annotators of the running job with their deltas: an array plus a hash of positions, emptied at each
+ * begin. So a bulk job of 1,000 labels of 20 annotators ends in 20 updates of annotators and one of the project.
+ * - `names`, a hash (project, annotator name) -> number, which saves one look-up per label; `instances`, the same for
+ * the last few thousand instances. Both only remember what stands in the tables: they are dropped whole when something
+ * written was undone (db_undone), and when what they hold changes in another way than by labels.
  */
 #include "store/changes.h"
 
@@ -27,13 +27,13 @@ enum {
 };
 
 struct known_name {
-    int64_t project_id, id;  /* id 0 = free slot */
-    const char *name;        /* in `text` */
+    int64_t project_id, id; /* id 0 = free slot */
+    const char *name;       /* in `text` */
     size_t n;
 };
 
 struct known_instance {
-    int64_t project_id;      /* 0 = free slot */
+    int64_t project_id; /* 0 = free slot */
     struct instance_brief brief;
     size_t n;
     char name[INSTANCES_NAME];
@@ -42,14 +42,14 @@ struct known_instance {
 struct memory {
     struct touched *touched; /* [n_touched] of capacity */
     size_t n_touched, capacity;
-    uint32_t *slots;         /* [2 * capacity] position + 1 in touched, 0 = free */
+    uint32_t *slots; /* [2 * capacity] position + 1 in touched, 0 = free */
 
     struct known_name *names; /* [NAMES_SLOTS] or NULL as long as there is none */
     char *text;               /* [NAMES_BYTES] */
     size_t n_names, n_text;
     struct known_instance *instances; /* [INSTANCES_SLOTS] by hash, the newer takes the place; NULL = none yet */
     bool any_instance;
-    uint64_t undone;          /* db_undone() all of this is good for */
+    uint64_t undone; /* db_undone() all of this is good for */
 };
 
 static void free_memory(void *data)
@@ -81,12 +81,13 @@ static const char SELECT_PROJECT[] =
     "SELECT label_seq, next_instance, next_annotator, feature_dim, n_classes, n_annotators, active_model"
     " FROM projects WHERE id = ?1 AND gone = 0";
 
-enum amx_status changes_begin(struct db *db, int64_t project_id, int64_t now_ms, struct changes *out, struct amx_error *err)
+enum amx_status changes_begin(struct db *db, int64_t project_id, int64_t now_ms, struct changes *out,
+                              struct amx_error *err)
 {
     DB_STMT(s);
     struct memory *m = memory_of(db);
-    enum amx_status status = m != NULL ? db_use(db, SELECT_PROJECT, &s, err)
-                                       : error_set(err, AMX_NO_MEMORY, "no memory for a change");
+    enum amx_status status =
+        m != NULL ? db_use(db, SELECT_PROJECT, &s, err) : error_set(err, AMX_NO_MEMORY, "no memory for a change");
 
     if (status != AMX_OK)
         return status;
@@ -303,8 +304,8 @@ static struct known_name *name_slot(const struct memory *m, int64_t project_id, 
 {
     for (size_t i = (size_t)hash_name(project_id, name) & (NAMES_SLOTS - 1);; i = (i + 1) & (NAMES_SLOTS - 1)) {
         struct known_name *known = &m->names[i];
-        if (known->id == 0 || (known->project_id == project_id && known->n == name.n &&
-                               memcmp(known->name, name.bytes, name.n) == 0))
+        if (known->id == 0 ||
+            (known->project_id == project_id && known->n == name.n && memcmp(known->name, name.bytes, name.n) == 0))
             return known;
     }
 }

@@ -5,7 +5,8 @@
  *     changes_flush(&ch, err);      // not after a failure: then the job is undone as a whole
  *
  * So a label costs the same in a project of ten thousand and of ten million, and counters are never found by counting.
- * Everything happens on the writer's connection, inside the job's transaction; one struct per project and job at a time.
+ * Everything happens on the writer's connection, inside the job's transaction; one struct per project and job at a
+ * time.
  */
 #ifndef STORE_CHANGES_H
 #define STORE_CHANGES_H
@@ -20,13 +21,13 @@
 struct changes {
     struct db *db;
     int64_t project_id;
-    int64_t now_ms;         /* time of the job: given_at of labels that name none */
-    int64_t label_seq;      /* last number taken */
+    int64_t now_ms;    /* time of the job: given_at of labels that name none */
+    int64_t label_seq; /* last number taken */
     int64_t next_instance, next_annotator;
     size_t feature_dim, n_classes;
-    int64_t n_annotators;   /* at the start */
-    int64_t began_seq;      /* label_seq at the start */
-    int64_t active_model;   /* number; 0 = none */
+    int64_t n_annotators; /* at the start */
+    int64_t began_seq;    /* label_seq at the start */
+    int64_t active_model; /* number; 0 = none */
     /* Deltas since begin. */
     int64_t d_instances, d_annotators, d_labels, d_skipped, d_gold, d_awaiting;
 };

@@ -1,5 +1,5 @@
-/* changes_int.h - what the files that write rows of a project share: counters of touched annotators, names already known,
- * rows in memory. */
+/* changes_int.h - what the files that write rows of a project share: counters of touched annotators, names already
+ * known, rows in memory. */
 #ifndef STORE_CHANGES_INT_H
 #define STORE_CHANGES_INT_H
 
@@ -20,15 +20,15 @@ struct touched {
 };
 /* Found or added; valid until the next call. NULL when memory is out. */
 struct touched *changes_touch(struct changes *ch, int64_t annotator_id);
-/* A label of this annotator comes (sign 1) or goes (sign -1), on an instance with this gold class (-1 = none). class_index
- * may be LABEL_SKIPPED. Moves the project's counters too. AMX_NO_MEMORY. */
-AMX_CHECK enum amx_status changes_count_label(struct changes *ch, int64_t annotator_id, int class_index, int gold, int sign,
-                                              struct amx_error *err);
+/* A label of this annotator comes (sign 1) or goes (sign -1), on an instance with this gold class (-1 = none).
+ * class_index may be LABEL_SKIPPED. Moves the project's counters too. AMX_NO_MEMORY. */
+AMX_CHECK enum amx_status changes_count_label(struct changes *ch, int64_t annotator_id, int class_index, int gold,
+                                              int sign, struct amx_error *err);
 
 /* Numbers of annotators by name, remembered on the connection. Returns 0 when not known. */
 int64_t changes_known_annotator(struct changes *ch, struct slice name);
 void changes_know_annotator(struct changes *ch, struct slice name, int64_t id); /* forgets rather than fail */
-void changes_forget(struct db *db); /* after names went */
+void changes_forget(struct db *db);                                             /* after names went */
 
 /* Number of a living annotator; 0 when there is none of this name. */
 AMX_CHECK enum amx_status annotators_lookup(struct changes *ch, struct slice name, int64_t *id, struct amx_error *err);
@@ -36,13 +36,14 @@ AMX_CHECK enum amx_status annotators_lookup(struct changes *ch, struct slice nam
 /* What a label needs of its instance. */
 struct instance_brief {
     int64_t id;
-    int gold;          /* -1 = none */
+    int gold; /* -1 = none */
     bool labelled;
 };
 /* Briefs by name, remembered like the names above: labels of one instance often come together. */
 bool changes_known_instance(struct changes *ch, struct slice name, struct instance_brief *out);
 void changes_know_instance(struct changes *ch, struct slice name, const struct instance_brief *brief);
-void changes_forget_instances(struct db *db); /* after gold or labels went or came otherwise than by a label of this name */
+void changes_forget_instances(
+    struct db *db); /* after gold or labels went or came otherwise than by a label of this name */
 AMX_CHECK enum amx_status instances_brief(struct changes *ch, struct slice name, int64_t id, struct instance_brief *out,
                                           struct amx_error *err);
 /* A new instance of split train without features or gold. */
@@ -51,15 +52,18 @@ AMX_CHECK enum amx_status instances_set_labelled(struct changes *ch, int64_t id,
 /* The same, found out by looking: after labels went. */
 AMX_CHECK enum amx_status instances_renew_labelled(struct changes *ch, int64_t id, struct amx_error *err);
 /* Erases every label of the instance and leaves a tombstone for each current one. */
-AMX_CHECK enum amx_status labels_erase_instance(struct changes *ch, int64_t instance_id, int gold, struct amx_error *err);
+AMX_CHECK enum amx_status labels_erase_instance(struct changes *ch, int64_t instance_id, int gold,
+                                                struct amx_error *err);
 /* One more tombstone. */
 AMX_CHECK enum amx_status labels_add_tombstone(struct changes *ch, int64_t instance_id, int64_t annotator_id,
                                                struct slice ref, struct amx_error *err);
 /* Gold of an instance changed from one class to another (-1 = none): the counters of those who labelled it. */
-AMX_CHECK enum amx_status labels_regold(struct changes *ch, int64_t instance_id, int from, int to, struct amx_error *err);
+AMX_CHECK enum amx_status labels_regold(struct changes *ch, int64_t instance_id, int from, int to,
+                                        struct amx_error *err);
 
-/* Copies texts into one block, so that a row can outlive its statement. n slices are changed to point into it, each followed by
- * a 0 byte; those whose bytes are NULL stay. *memory is freed with free(); NULL when there was nothing to copy. */
+/* Copies texts into one block, so that a row can outlive its statement. n slices are changed to point into it, each
+ * followed by a 0 byte; those whose bytes are NULL stay. *memory is freed with free(); NULL when there was nothing to
+ * copy. */
 AMX_CHECK enum amx_status rows_own(struct slice *const *texts, size_t n, void **memory, struct amx_error *err);
 
 #endif

@@ -1,12 +1,12 @@
 /* db.c - the SQLite driver of db.h.
  *
- * Statements are kept per connection in a small open-addressing table keyed by the address of the SQL text; SQL texts are
- * constants of the program, so the table stops growing soon and nothing is ever parsed twice. A statement that is in use when
- * it is asked for again (a list whose callback asks the same question) gets a twin, kept in the same chain.
+ * Statements are kept per connection in a small open-addressing table keyed by the address of the SQL text; SQL texts
+ * are constants of the program, so the table stops growing soon and nothing is ever parsed twice. A statement that is
+ * in use when it is asked for again (a list whose callback asks the same question) gets a twin, kept in the same chain.
  *
- * Result codes become statuses in one place, fail(). Two of them mean more than "this call failed": a failed fsync (the kernel
- * may have dropped the dirty pages and will report success next time) sets must_stop for good, and a full disk is told apart
- * from other I/O errors so that the writer can go read-only and come back by itself.
+ * Result codes become statuses in one place, fail(). Two of them mean more than "this call failed": a failed fsync (the
+ * kernel may have dropped the dirty pages and will report success next time) sets must_stop for good, and a full disk
+ * is told apart from other I/O errors so that the writer can go read-only and come back by itself.
  */
 #include "store/db.h"
 
@@ -21,10 +21,10 @@
 #include "util/error.h"
 
 enum {
-    TABLE_START = 128,                  /* slots; a power of two */
+    TABLE_START = 128, /* slots; a power of two */
     BUSY_MS = 5000,
-    TRUNCATE_BUSY_MS = 100,             /* a TRUNCATE checkpoint waits this long for readers, then gives up */
-    LENGTH_LIMIT = 64 * 1024 * 1024,    /* of any text or blob: a chunk of a model is 4 MiB */
+    TRUNCATE_BUSY_MS = 100,          /* a TRUNCATE checkpoint waits this long for readers, then gives up */
+    LENGTH_LIMIT = 64 * 1024 * 1024, /* of any text or blob: a chunk of a model is 4 MiB */
     SQL_LIMIT = 1024 * 1024,
     VARIABLES_LIMIT = 64,
     PAGE_BYTES = 4096
@@ -34,9 +34,9 @@ struct db_stmt {
     struct db *db;
     const char *sql;
     sqlite3_stmt *stmt;
-    struct db_stmt *twin;   /* another one of the same text */
+    struct db_stmt *twin; /* another one of the same text */
     bool in_use;
-    int rc;                 /* first failed bind */
+    int rc; /* first failed bind */
 };
 
 struct db {
@@ -107,7 +107,8 @@ static enum amx_status fail(struct db *db, int rc, struct amx_error *err)
 
 /* ---- open and close ---- */
 
-/* Once per process, before SQLite is used: without statistics an allocation takes no lock. A label costs a dozen of them. */
+/* Once per process, before SQLite is used: without statistics an allocation takes no lock. A label costs a dozen of
+ * them. */
 static void configure_process(void)
 {
     (void)sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0); /* refused when SQLite runs already: then it is only slower */
@@ -123,23 +124,22 @@ static int count_frames(void *context, sqlite3 *handle, const char *name, int fr
     return SQLITE_OK;
 }
 
-/* auto_vacuum: Debian's SQLite turns it on, which would move pages at every COMMIT that freed some; space is used again. */
-static const char *const WRITER_PRAGMAS =
-    "PRAGMA auto_vacuum = NONE;"
-    "PRAGMA foreign_keys = ON;"
-    "PRAGMA trusted_schema = OFF;"
-    "PRAGMA synchronous = FULL;"
-    "PRAGMA temp_store = MEMORY;"
-    "PRAGMA secure_delete = ON;"
-    "PRAGMA journal_size_limit = 67108864;"
-    "PRAGMA wal_autocheckpoint = 0;"
-    "PRAGMA cache_size = -32768;";
-static const char *const READER_PRAGMAS =
-    "PRAGMA query_only = ON;"
-    "PRAGMA trusted_schema = OFF;"
-    "PRAGMA temp_store = MEMORY;"
-    "PRAGMA wal_autocheckpoint = 0;"
-    "PRAGMA cache_size = -4096;";
+/* auto_vacuum: Debian's SQLite turns it on, which would move pages at every COMMIT that freed some; space is used
+ * again. */
+static const char *const WRITER_PRAGMAS = "PRAGMA auto_vacuum = NONE;"
+                                          "PRAGMA foreign_keys = ON;"
+                                          "PRAGMA trusted_schema = OFF;"
+                                          "PRAGMA synchronous = FULL;"
+                                          "PRAGMA temp_store = MEMORY;"
+                                          "PRAGMA secure_delete = ON;"
+                                          "PRAGMA journal_size_limit = 67108864;"
+                                          "PRAGMA wal_autocheckpoint = 0;"
+                                          "PRAGMA cache_size = -32768;";
+static const char *const READER_PRAGMAS = "PRAGMA query_only = ON;"
+                                          "PRAGMA trusted_schema = OFF;"
+                                          "PRAGMA temp_store = MEMORY;"
+                                          "PRAGMA wal_autocheckpoint = 0;"
+                                          "PRAGMA cache_size = -4096;";
 
 static enum amx_status configure(struct db *db, enum db_role role, struct amx_error *err)
 {
@@ -170,7 +170,8 @@ static enum amx_status configure(struct db *db, enum db_role role, struct amx_er
     return status;
 }
 
-static enum amx_status open_handle(struct db *db, const char *path, enum db_role role, bool create, struct amx_error *err)
+static enum amx_status open_handle(struct db *db, const char *path, enum db_role role, bool create,
+                                   struct amx_error *err)
 {
     int flags = SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_NOFOLLOW | SQLITE_OPEN_EXRESCODE;
     struct stat info;
@@ -183,7 +184,8 @@ static enum amx_status open_handle(struct db *db, const char *path, enum db_role
     int rc = sqlite3_open_v2(path, &db->handle, flags, NULL);
     if (rc == SQLITE_OK)
         return configure(db, role, err);
-    return error_set(err, status_of(rc), "cannot open %s: %s", path, db->handle ? sqlite3_errmsg(db->handle) : "no memory");
+    return error_set(err, status_of(rc), "cannot open %s: %s", path,
+                     db->handle ? sqlite3_errmsg(db->handle) : "no memory");
 }
 
 enum amx_status db_open(const char *path, enum db_role role, bool create, struct db **out, struct amx_error *err)
@@ -299,7 +301,8 @@ enum amx_status db_use(struct db *db, const char *sql, struct db_stmt **out, str
             db->n_used++;
         s->twin = *slot;
         *slot = s;
-        /* Room is made after use of the slot; when memory is out the table only gets fuller, and one slot must stay free. */
+        /* Room is made after use of the slot; when memory is out the table only gets fuller, and one slot must stay
+         * free. */
         if (db->n_used * 2 > db->n_slots && !grow_table(db) && db->n_used + 1 >= db->n_slots) {
             *slot = s->twin;
             db->n_used -= *slot == NULL;
@@ -469,7 +472,8 @@ void db_rollback(struct db *db)
 {
     db->undone++;
     if (db_in_transaction(db))
-        (void)sqlite3_exec(db->handle, "ROLLBACK", NULL, NULL, NULL); /* fails only when there is nothing to roll back */
+        (void)sqlite3_exec(db->handle, "ROLLBACK", NULL, NULL,
+                           NULL); /* fails only when there is nothing to roll back */
 }
 
 enum amx_status db_savepoint(struct db *db, struct amx_error *err)
@@ -511,8 +515,8 @@ enum amx_status db_checkpoint(struct db *db, bool truncate, struct amx_error *er
 
     if (truncate)
         (void)sqlite3_busy_timeout(db->handle, TRUNCATE_BUSY_MS); /* cannot fail on an open handle */
-    int rc = sqlite3_wal_checkpoint_v2(db->handle, "main",
-                                       truncate ? SQLITE_CHECKPOINT_TRUNCATE : SQLITE_CHECKPOINT_PASSIVE, &in_log, &copied);
+    int rc = sqlite3_wal_checkpoint_v2(
+        db->handle, "main", truncate ? SQLITE_CHECKPOINT_TRUNCATE : SQLITE_CHECKPOINT_PASSIVE, &in_log, &copied);
     if (truncate)
         (void)sqlite3_busy_timeout(db->handle, BUSY_MS);
     if (rc == SQLITE_OK)

@@ -1,12 +1,12 @@
 /* files.c - everything the store does with files itself, without SQLite: paths, the lock, the file system it lies on.
  *
- * The lock is flock on a file beside the database, because SQLite's own locks (fcntl on the database) are dropped when any
- * descriptor of the file is closed in the process, and because the lock must be held from before the first look at the
- * database. The lock file stays when the server ends: deleting it would let two servers hold "the" lock.
+ * The lock is flock on a file beside the database, because SQLite's own locks (fcntl on the database) are dropped when
+ * any descriptor of the file is closed in the process, and because the lock must be held from before the first look at
+ * the database. The lock file stays when the server ends: deleting it would let two servers hold "the" lock.
  *
  * WAL mode needs memory shared between processes of one kernel and locks that work; on network and shared file systems
- * databases have been seen corrupt within a minute. Those are refused by their magic number; FUSE hides many systems behind
- * one number, so there the type is read from /proc/self/mountinfo.
+ * databases have been seen corrupt within a minute. Those are refused by their magic number; FUSE hides many systems
+ * behind one number, so there the type is read from /proc/self/mountinfo.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -24,13 +24,13 @@
 #include "util/error.h"
 
 /* File system magic numbers, linux/magic.h and fs headers. */
-#define MAGIC_NFS 0x6969u
-#define MAGIC_SMB 0x517Bu
+#define MAGIC_NFS  0x6969u
+#define MAGIC_SMB  0x517Bu
 #define MAGIC_CIFS 0xFF534D42u
 #define MAGIC_SMB2 0xFE534D42u
-#define MAGIC_9P 0x01021997u
+#define MAGIC_9P   0x01021997u
 #define MAGIC_CEPH 0x00C36400u
-#define MAGIC_AFS 0x5346414Fu
+#define MAGIC_AFS  0x5346414Fu
 #define MAGIC_FUSE 0x65735546u
 
 /* Folder of a path: "." when it has none. */
@@ -99,7 +99,8 @@ static void mount_type(dev_t device, char *out, size_t n)
         if (major_id != major(device) || minor_id != minor(device))
             continue;
         dash += 3;
-        (void)snprintf(out, n, "%.*s", (int)strcspn(dash, " \n"), dash); /* cut when longer: no such type is of interest */
+        (void)snprintf(out, n, "%.*s", (int)strcspn(dash, " \n"),
+                       dash); /* cut when longer: no such type is of interest */
     }
     free(line);
     (void)fclose(f); /* only read */
@@ -148,8 +149,9 @@ enum amx_status files_check_system(const char *path, struct amx_error *err)
     free(folder);
     const char *name = refused_system(&fs, info.st_dev, type, sizeof(type));
     if (name != NULL)
-        return error_set(err, AMX_IO, "%s lies on %s, where SQLite databases get corrupt; use a local disk or a named volume",
-                         path, name);
+        return error_set(err, AMX_IO,
+                         "%s lies on %s, where SQLite databases get corrupt; use a local disk or a named volume", path,
+                         name);
     return AMX_OK;
 }
 

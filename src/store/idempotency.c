@@ -1,5 +1,5 @@
-/* idempotency.c - rows of Idempotency-Key. Age decides on reading, so a row that the purge has not reached yet is as good as
- * gone. */
+/* idempotency.c - rows of Idempotency-Key. Age decides on reading, so a row that the purge has not reached yet is as
+ * good as gone. */
 #include "store/idempotency.h"
 
 #include <stdlib.h>
@@ -8,7 +8,9 @@
 #include "store/changes_int.h"
 #include "util/error.h"
 
-enum { PURGE_ROWS = 5000 };
+enum {
+    PURGE_ROWS = 5000
+};
 
 void idempotency_row_done(struct idempotency_row *row)
 {
@@ -28,8 +30,8 @@ static const char SELECT_ROW[] =
     "SELECT request_hash, status, media_type, location, etag, body, created_at FROM idempotency"
     " WHERE token_id = ?1 AND project_id = ?2 AND key = ?3 AND created_at > ?4";
 
-enum amx_status idempotency_rows_find(struct db *db, int64_t token_id, int64_t project_id, struct slice key, int64_t now_ms,
-                                      struct idempotency_row *out, struct amx_error *err)
+enum amx_status idempotency_rows_find(struct db *db, int64_t token_id, int64_t project_id, struct slice key,
+                                      int64_t now_ms, struct idempotency_row *out, struct amx_error *err)
 {
     DB_STMT(s);
     enum amx_status status = db_use(db, SELECT_ROW, &s, err);
@@ -42,8 +44,12 @@ enum amx_status idempotency_rows_find(struct db *db, int64_t token_id, int64_t p
     if (status != AMX_OK)
         return status;
     struct slice hash = db_blob(s, 0);
-    struct idempotency_row row = {.status = (int)db_int(s, 1), .media_type = db_text(s, 2), .location = db_text(s, 3),
-                                  .etag = db_text(s, 4), .body = db_blob(s, 5), .created_ms = db_int(s, 6)};
+    struct idempotency_row row = {.status = (int)db_int(s, 1),
+                                  .media_type = db_text(s, 2),
+                                  .location = db_text(s, 3),
+                                  .etag = db_text(s, 4),
+                                  .body = db_blob(s, 5),
+                                  .created_ms = db_int(s, 6)};
     if (hash.n != sizeof(row.request_hash))
         return error_set(err, AMX_CORRUPT, "the hash of a request is not 32 bytes long");
     memcpy(row.request_hash, hash.bytes, sizeof(row.request_hash));

@@ -1,5 +1,5 @@
-/* idempotency.h - the rows of Idempotency-Key: the answer a key was given, written in the transaction of the write itself.
- * (The header rules stand in endpoints/idempotency.h.) */
+/* idempotency.h - the rows of Idempotency-Key: the answer a key was given, written in the transaction of the write
+ * itself. (The header rules stand in endpoints/idempotency.h.) */
 #ifndef STORE_IDEMPOTENCY_H
 #define STORE_IDEMPOTENCY_H
 
@@ -10,13 +10,15 @@
 #include "annotmix.h"
 #include "store/db.h"
 
-enum { IDEMPOTENCY_KEEP_MS = 24 * 60 * 60 * 1000 };
+enum {
+    IDEMPOTENCY_KEEP_MS = 24 * 60 * 60 * 1000
+};
 
 /* Slices are followed by a 0 byte when read. */
 struct idempotency_row {
     uint8_t request_hash[32];
-    int status;                /* HTTP */
-    struct slice media_type;   /* bytes NULL = none, each */
+    int status;              /* HTTP */
+    struct slice media_type; /* bytes NULL = none, each */
     struct slice location, etag;
     struct slice body;
     int64_t created_ms;
@@ -31,6 +33,7 @@ AMX_CHECK enum amx_status idempotency_rows_find(struct db *db, int64_t token_id,
 AMX_CHECK enum amx_status idempotency_rows_insert(struct db *db, int64_t token_id, int64_t project_id, struct slice key,
                                                   const struct idempotency_row *row, struct amx_error *err);
 /* Deletes up to 5,000 rows older than 24 h. *worked: call again. */
-AMX_CHECK enum amx_status idempotency_rows_purge_step(struct db *db, int64_t now_ms, bool *worked, struct amx_error *err);
+AMX_CHECK enum amx_status idempotency_rows_purge_step(struct db *db, int64_t now_ms, bool *worked,
+                                                      struct amx_error *err);
 
 #endif

@@ -1,8 +1,8 @@
 /* instances.c - writing instances and gold.
  *
- * The table lies in order of (project, name): a label names its instance, and the row found has all a label needs (number,
- * gold, labelled), in one look-up. Features and metadata stand in tables of their own and are only written when they differ
- * from what is there, so that a body sent twice costs no disk.
+ * The table lies in order of (project, name): a label names its instance, and the row found has all a label needs
+ * (number, gold, labelled), in one look-up. Features and metadata stand in tables of their own and are only written
+ * when they differ from what is there, so that a body sent twice costs no disk.
  */
 #include "store/instances.h"
 
@@ -108,8 +108,8 @@ enum amx_status instances_renew_labelled(struct changes *ch, int64_t id, struct 
 
 /* ---- put ---- */
 
-static const char INSERT_INSTANCE[] =
-    "INSERT INTO instances (project_id, name, id, split, awaiting, labelled, created_at) VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6)";
+static const char INSERT_INSTANCE[] = "INSERT INTO instances (project_id, name, id, split, awaiting, labelled, "
+                                      "created_at) VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6)";
 
 static enum amx_status insert(struct changes *ch, struct slice name, enum split split, bool awaiting, int64_t *id,
                               struct amx_error *err)
@@ -140,9 +140,8 @@ enum amx_status instances_create(struct changes *ch, struct slice name, int64_t 
 }
 
 static const char SELECT_VECTOR[] = "SELECT vector FROM features WHERE project_id = ?1 AND instance_id = ?2";
-static const char UPSERT_VECTOR[] =
-    "INSERT INTO features (project_id, instance_id, vector) VALUES (?1, ?2, ?3)"
-    " ON CONFLICT (project_id, instance_id) DO UPDATE SET vector = excluded.vector";
+static const char UPSERT_VECTOR[] = "INSERT INTO features (project_id, instance_id, vector) VALUES (?1, ?2, ?3)"
+                                    " ON CONFLICT (project_id, instance_id) DO UPDATE SET vector = excluded.vector";
 static const char SELECT_METADATA[] = "SELECT json FROM instance_metadata WHERE project_id = ?1 AND instance_id = ?2";
 static const char UPSERT_METADATA[] =
     "INSERT INTO instance_metadata (project_id, instance_id, json) VALUES (?1, ?2, ?3)"
@@ -268,16 +267,20 @@ static enum amx_status find_or_insert(struct changes *ch, const struct instance_
         return status;
     if (step == DB_ROW) {
         *out = (struct found){{db_int(s, 0), db_is_null(s, 3) ? -1 : (int)db_int(s, 3), db_int(s, 4) != 0},
-                              (enum split)db_int(s, 1), db_int(s, 2) != 0, false};
+                              (enum split)db_int(s, 1),
+                              db_int(s, 2) != 0,
+                              false};
         return AMX_OK;
     }
-    *out = (struct found){{0, -1, false}, put->split == SPLIT_KEEP ? SPLIT_TRAIN : put->split,
-                          ch->feature_dim > 0 && put->features == NULL, true};
+    *out = (struct found){{0, -1, false},
+                          put->split == SPLIT_KEEP ? SPLIT_TRAIN : put->split,
+                          ch->feature_dim > 0 && put->features == NULL,
+                          true};
     return insert(ch, put->name, out->split, out->awaiting, &out->brief.id, err);
 }
 
-enum amx_status instances_put(struct changes *ch, const struct instance_put *put, enum put_outcome *outcome, int64_t *id,
-                              struct amx_error *err)
+enum amx_status instances_put(struct changes *ch, const struct instance_put *put, enum put_outcome *outcome,
+                              int64_t *id, struct amx_error *err)
 {
     struct found found;
     bool changed = false;
@@ -288,7 +291,8 @@ enum amx_status instances_put(struct changes *ch, const struct instance_put *put
     /* Features and metadata, in tables of their own. */
     if (put->features != NULL && ch->feature_dim > 0) {
         struct slice vector = {(const char *)put->features, ch->feature_dim * sizeof(float)};
-        status = put_bytes(ch, SELECT_VECTOR, UPSERT_VECTOR, found.brief.id, found.created, false, vector, &changed, err);
+        status =
+            put_bytes(ch, SELECT_VECTOR, UPSERT_VECTOR, found.brief.id, found.created, false, vector, &changed, err);
     }
     if (status == AMX_OK && put->metadata.bytes != NULL)
         status = put_metadata(ch, found.brief.id, found.created, put->metadata, &changed, err);

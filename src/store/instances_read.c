@@ -1,8 +1,8 @@
 /* instances_read.c - reading instances: one, or a page of the list.
  *
- * The list goes by number through an index; the text of the statement is chosen by the filter, so that a page of the few
- * (gold, awaiting, unlabelled, valid, test) never walks through the many. Features and metadata are fetched one by one by
- * key, and only when they are asked for.
+ * The list goes by number through an index; the text of the statement is chosen by the filter, so that a page of the
+ * few (gold, awaiting, unlabelled, valid, test) never walks through the many. Features and metadata are fetched one by
+ * one by key, and only when they are asked for.
  */
 #include "store/instances.h"
 
@@ -31,7 +31,8 @@ struct reader {
 
 static const char SELECT_DIM[] = "SELECT feature_dim FROM projects WHERE id = ?1 AND gone = 0";
 
-static enum amx_status reader_init(struct reader *r, struct db *db, int64_t project_id, unsigned with, struct amx_error *err)
+static enum amx_status reader_init(struct reader *r, struct db *db, int64_t project_id, unsigned with,
+                                   struct amx_error *err)
 {
     DB_STMT(s);
     enum amx_status status = db_use(db, SELECT_DIM, &s, err);
@@ -86,10 +87,15 @@ static enum amx_status read_row(struct reader *r, struct db_stmt *s, struct inst
     enum amx_status status = AMX_OK;
     bool awaiting = db_int(s, 3) != 0;
 
-    *out = (struct instance_row){
-        .id = db_int(s, 0), .name = db_text(s, 1), .split = (enum split)db_int(s, 2),
-        .has_features = r->feature_dim > 0 && !awaiting, .awaiting_features = awaiting, .labelled = db_int(s, 4) != 0,
-        .gold_class = db_is_null(s, 5) ? -1 : (int)db_int(s, 5), .gold_ms = db_int(s, 6), .created_ms = db_int(s, 7)};
+    *out = (struct instance_row){.id = db_int(s, 0),
+                                 .name = db_text(s, 1),
+                                 .split = (enum split)db_int(s, 2),
+                                 .has_features = r->feature_dim > 0 && !awaiting,
+                                 .awaiting_features = awaiting,
+                                 .labelled = db_int(s, 4) != 0,
+                                 .gold_class = db_is_null(s, 5) ? -1 : (int)db_int(s, 5),
+                                 .gold_ms = db_int(s, 6),
+                                 .created_ms = db_int(s, 7)};
     if (r->vector != NULL && out->has_features) {
         status = fetch(r, r->vector, out->id, &step, err);
         if (status == AMX_OK && (step == DB_DONE || db_blob(r->vector, 0).n != r->feature_dim * sizeof(float)))
@@ -155,8 +161,8 @@ static enum amx_status get(struct db *db, int64_t project_id, struct slice name,
     return status;
 }
 
-enum amx_status instances_find(struct db *db, int64_t project_id, struct slice name, unsigned with, struct instance_row *out,
-                               struct amx_error *err)
+enum amx_status instances_find(struct db *db, int64_t project_id, struct slice name, unsigned with,
+                               struct instance_row *out, struct amx_error *err)
 {
     return get(db, project_id, name, 0, with, out, err);
 }
@@ -186,11 +192,11 @@ enum amx_status instances_id(struct db *db, int64_t project_id, struct slice nam
     return status;
 }
 
-/* ?3 after, ?4 rows; ?5 split, ?6 labelled, ?7 has_gold, ?8 awaiting: -1 = any. One text per index that can serve a filter;
- * the rest of the filter is checked row by row. */
-#define SELECT_LIST(condition)                                                                                              \
-    "SELECT " INSTANCE_COLUMNS " FROM instances i WHERE i.project_id = ?1 AND i.id > ?3" condition                          \
-    " AND (?5 < 0 OR i.split = ?5) AND (?6 < 0 OR i.labelled = ?6) AND (?7 < 0 OR (i.gold IS NOT NULL) = (?7 = 1))"         \
+/* ?3 after, ?4 rows; ?5 split, ?6 labelled, ?7 has_gold, ?8 awaiting: -1 = any. One text per index that can serve a
+ * filter; the rest of the filter is checked row by row. */
+#define SELECT_LIST(condition)                                                                                         \
+    "SELECT " INSTANCE_COLUMNS " FROM instances i WHERE i.project_id = ?1 AND i.id > ?3" condition                     \
+    " AND (?5 < 0 OR i.split = ?5) AND (?6 < 0 OR i.labelled = ?6) AND (?7 < 0 OR (i.gold IS NOT NULL) = (?7 = 1))"    \
     " AND (?8 < 0 OR i.awaiting = ?8) ORDER BY i.id LIMIT ?4"
 static const char LIST_ALL[] = SELECT_LIST("");
 static const char LIST_HELD[] = SELECT_LIST(" AND i.split <> 0 AND i.split = ?5");

@@ -1,11 +1,12 @@
 /* labels.c - writing labels.
  *
- * The common label is the first of its pair, so it is tried first: one INSERT that does nothing when the pair has a current
- * label (the unique index tells while it is being written). Only then the current one is looked at: same class, newer, or
- * late. An instance that has no label at all (its row says so) needs no such care.
+ * The common label is the first of its pair, so it is tried first: one INSERT that does nothing when the pair has a
+ * current label (the unique index tells while it is being written). Only then the current one is looked at: same class,
+ * newer, or late. An instance that has no label at all (its row says so) needs no such care.
  *
- * given_at decides which of two labels is current. A label that names none is given now; should the pair's current label claim
- * to be from the future, or the clock have gone back, "now" is taken as not earlier than that: what a person says last counts.
+ * given_at decides which of two labels is current. A label that names none is given now; should the pair's current
+ * label claim to be from the future, or the clock have gone back, "now" is taken as not earlier than that: what a
+ * person says last counts.
  */
 #include "store/labels.h"
 
@@ -19,11 +20,12 @@ static const char NO_LABEL[] = "there is no such label";
 
 /* ---- rows ---- */
 
-static const char INSERT_LABEL[] =
-    "INSERT INTO labels (project_id, seq, instance_id, annotator_id, class, state, given_at, received_at, duration_ms, ref)"
-    " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+static const char INSERT_LABEL[] = "INSERT INTO labels (project_id, seq, instance_id, annotator_id, class, state, "
+                                   "given_at, received_at, duration_ms, ref)"
+                                   " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
 static const char INSERT_FIRST_LABEL[] =
-    "INSERT INTO labels (project_id, seq, instance_id, annotator_id, class, state, given_at, received_at, duration_ms, ref)"
+    "INSERT INTO labels (project_id, seq, instance_id, annotator_id, class, state, given_at, received_at, duration_ms, "
+    "ref)"
     " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)"
     " ON CONFLICT (project_id, instance_id, annotator_id) WHERE state = 0 DO NOTHING";
 
@@ -78,9 +80,8 @@ struct current {
     int64_t seq, given_ms;
     int class_index;
 };
-static const char SELECT_CURRENT[] =
-    "SELECT seq, class, given_at FROM labels"
-    " WHERE project_id = ?1 AND instance_id = ?2 AND annotator_id = ?3 AND state = 0";
+static const char SELECT_CURRENT[] = "SELECT seq, class, given_at FROM labels"
+                                     " WHERE project_id = ?1 AND instance_id = ?2 AND annotator_id = ?3 AND state = 0";
 
 static enum amx_status get_current(struct changes *ch, int64_t instance_id, int64_t annotator_id, struct current *out,
                                    struct amx_error *err)
@@ -120,7 +121,8 @@ static const char SELECT_REF[] =
     " JOIN annotators a ON a.project_id = l.project_id AND a.id = l.annotator_id AND a.gone = 0"
     " WHERE l.project_id = ?1 AND l.ref IS NOT NULL AND l.ref = ?2 AND l.state = 0";
 
-/* A ref may come again for its own pair (the same label sent twice, or corrected), not for another. annotator_id 0: a new one. */
+/* A ref may come again for its own pair (the same label sent twice, or corrected), not for another. annotator_id 0: a
+ * new one. */
 static enum amx_status check_ref(struct changes *ch, struct slice ref, int64_t instance_id, int64_t annotator_id,
                                  struct amx_error *err)
 {
@@ -155,7 +157,8 @@ static const char SELECT_SAME_LATE[] =
     " AND annotator_id = ?3 AND given_at = ?4";
 
 /* A late label that was sent before: *seq is its number; 0 = it is new. */
-static enum amx_status find_same_late(struct changes *ch, const struct new_row *row, int64_t *seq, struct amx_error *err)
+static enum amx_status find_same_late(struct changes *ch, const struct new_row *row, int64_t *seq,
+                                      struct amx_error *err)
 {
     DB_STMT(s);
     enum db_step step = DB_ROW;
@@ -176,8 +179,8 @@ static enum amx_status find_same_late(struct changes *ch, const struct new_row *
 }
 
 /* The pair has a current label: same class, late, or newer. */
-static enum amx_status put_again(struct changes *ch, struct new_row *row, bool given, int gold, struct label_result *out,
-                                 struct amx_error *err)
+static enum amx_status put_again(struct changes *ch, struct new_row *row, bool given, int gold,
+                                 struct label_result *out, struct amx_error *err)
 {
     struct current current;
     enum amx_status status = get_current(ch, row->instance_id, row->annotator_id, &current, err);
@@ -241,7 +244,8 @@ static enum amx_status put_first(struct changes *ch, struct new_row *row, struct
     return status;
 }
 
-/* The instance, made when unknown and wanted. Nothing else of the label may be written before its ref is known to be good. */
+/* The instance, made when unknown and wanted. Nothing else of the label may be written before its ref is known to be
+ * good. */
 static enum amx_status find_instance(struct changes *ch, const struct label_put *put, struct instance_brief *out,
                                      bool *missing, struct amx_error *err)
 {
@@ -256,7 +260,8 @@ static enum amx_status find_instance(struct changes *ch, const struct label_put 
     return status;
 }
 
-enum amx_status labels_put(struct changes *ch, const struct label_put *put, struct label_result *out, struct amx_error *err)
+enum amx_status labels_put(struct changes *ch, const struct label_put *put, struct label_result *out,
+                           struct amx_error *err)
 {
     struct instance_brief instance;
     struct label_result result = {.outcome = LABEL_CREATED, .replaces_class = LABEL_SKIPPED};
@@ -276,8 +281,13 @@ enum amx_status labels_put(struct changes *ch, const struct label_put *put, stru
     if (status != AMX_OK)
         return status;
 
-    struct new_row row = {instance.id, result.annotator_id, put->class_index, LABEL_CURRENT,
-                          put->given_ms != 0 ? put->given_ms : ch->now_ms, put->duration_ms, put->ref};
+    struct new_row row = {instance.id,
+                          result.annotator_id,
+                          put->class_index,
+                          LABEL_CURRENT,
+                          put->given_ms != 0 ? put->given_ms : ch->now_ms,
+                          put->duration_ms,
+                          put->ref};
     result.instance_id = instance.id;
     result.instance_created = missing;
     result.annotator_created = annotator_created;
@@ -357,10 +367,9 @@ enum amx_status labels_delete_ref(struct changes *ch, struct slice ref, struct a
 
 /* ---- what other rows need of labels ---- */
 
-static const char SELECT_LIVE[] =
-    "SELECT l.annotator_id, l.class, a.gone FROM labels l"
-    " JOIN annotators a ON a.project_id = l.project_id AND a.id = l.annotator_id"
-    " WHERE l.project_id = ?1 AND l.instance_id = ?2 AND l.state = 0";
+static const char SELECT_LIVE[] = "SELECT l.annotator_id, l.class, a.gone FROM labels l"
+                                  " JOIN annotators a ON a.project_id = l.project_id AND a.id = l.annotator_id"
+                                  " WHERE l.project_id = ?1 AND l.instance_id = ?2 AND l.state = 0";
 
 static enum amx_status use_live(struct changes *ch, int64_t instance_id, struct db_stmt **s, struct amx_error *err)
 {

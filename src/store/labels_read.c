@@ -1,42 +1,40 @@
 /* labels_read.c - the lists of labels: current ones, history, the change feed, and bare numbers for votes.
  *
  * Which rows a list has: current ones of living annotators; with history the superseded ones of living annotators; with
- * tombstones the tombstones of anybody. A deleted annotator's labels vanish from all lists at once and come back as tombstones
- * when they are erased, with higher numbers, so a follower of the feed misses nothing.
+ * tombstones the tombstones of anybody. A deleted annotator's labels vanish from all lists at once and come back as
+ * tombstones when they are erased, with higher numbers, so a follower of the feed misses nothing.
  *
- * The partial indexes on current and past labels are separate, so a list by instance is the union of two short index reads;
- * the others walk one index in order of seq.
+ * The partial indexes on current and past labels are separate, so a list by instance is the union of two short index
+ * reads; the others walk one index in order of seq.
  */
 #include "store/labels.h"
 
 #include "util/error.h"
 
-#define LABEL_COLUMNS                                                                                                \
-    "l.seq, l.instance_id, l.annotator_id, coalesce(i.name, d.name), a.name, l.class, l.state, l.given_at,"             \
+#define LABEL_COLUMNS                                                                                                  \
+    "l.seq, l.instance_id, l.annotator_id, coalesce(i.name, d.name), a.name, l.class, l.state, l.given_at,"            \
     " l.received_at, l.duration_ms, l.ref"
-#define LABEL_JOINS                                                                                                  \
-    " JOIN annotators a ON a.project_id = l.project_id AND a.id = l.annotator_id"                                       \
-    " LEFT JOIN instances i ON i.project_id = l.project_id AND i.id = l.instance_id"                                    \
+#define LABEL_JOINS                                                                                                    \
+    " JOIN annotators a ON a.project_id = l.project_id AND a.id = l.annotator_id"                                      \
+    " LEFT JOIN instances i ON i.project_id = l.project_id AND i.id = l.instance_id"                                   \
     " LEFT JOIN departed_instances d ON d.project_id = l.project_id AND d.id = l.instance_id"
 /* ?4 rows; ?5 history, ?6 tombstones: 0 or 1. */
-#define LABEL_VISIBLE                                                                                                \
+#define LABEL_VISIBLE                                                                                                  \
     " ((l.state = 0 AND a.gone = 0) OR (?5 = 1 AND l.state = 1 AND a.gone = 0) OR (?6 = 1 AND l.state = 2))"
-#define SOURCE_COLUMNS                                                                                               \
+#define SOURCE_COLUMNS                                                                                                 \
     "project_id, seq, instance_id, annotator_id, class, state, given_at, received_at, duration_ms, ref"
 /* ?3 after; ?7 instance, ?8 annotator (numbers, NULL = any), ?9 ref. */
-#define UNION_SOURCE(key)                                                                                            \
-    "(SELECT " SOURCE_COLUMNS " FROM labels WHERE project_id = ?1 AND " key " AND state = 0 AND seq > ?3"               \
-    " UNION ALL SELECT " SOURCE_COLUMNS " FROM labels WHERE project_id = ?1 AND " key " AND state <> 0 AND seq > ?3"     \
+#define UNION_SOURCE(key)                                                                                              \
+    "(SELECT " SOURCE_COLUMNS " FROM labels WHERE project_id = ?1 AND " key " AND state = 0 AND seq > ?3"              \
+    " UNION ALL SELECT " SOURCE_COLUMNS " FROM labels WHERE project_id = ?1 AND " key " AND state <> 0 AND seq > ?3"   \
     " AND (?5 = 1 OR ?6 = 1)) l"
 
-static const char LIST_ALL[] =
-    "SELECT " LABEL_COLUMNS " FROM labels l" LABEL_JOINS
-    " WHERE l.project_id = ?1 AND l.seq > ?3 AND" LABEL_VISIBLE " ORDER BY l.seq LIMIT ?4";
+static const char LIST_ALL[] = "SELECT " LABEL_COLUMNS " FROM labels l" LABEL_JOINS
+                               " WHERE l.project_id = ?1 AND l.seq > ?3 AND" LABEL_VISIBLE " ORDER BY l.seq LIMIT ?4";
 static const char LIST_BY_ANNOTATOR[] =
     "SELECT " LABEL_COLUMNS " FROM labels l" LABEL_JOINS
     " WHERE l.project_id = ?1 AND l.annotator_id = ?8 AND l.seq > ?3 AND" LABEL_VISIBLE " ORDER BY l.seq LIMIT ?4";
-static const char LIST_BY_INSTANCE[] =
-    "SELECT " LABEL_COLUMNS " FROM " UNION_SOURCE("instance_id = ?7") LABEL_JOINS
+static const char LIST_BY_INSTANCE[] = "SELECT " LABEL_COLUMNS " FROM " UNION_SOURCE("instance_id = ?7") LABEL_JOINS
     " WHERE (?8 IS NULL OR l.annotator_id = ?8) AND" LABEL_VISIBLE " ORDER BY l.seq LIMIT ?4";
 static const char LIST_BY_REF[] =
     "SELECT " LABEL_COLUMNS " FROM labels l" LABEL_JOINS
@@ -54,11 +52,17 @@ static const char FIND_ANNOTATOR[] = "SELECT id FROM annotators WHERE project_id
 
 static void read_row(struct db_stmt *s, struct label_row *out)
 {
-    *out = (struct label_row){
-        .seq = db_int(s, 0), .instance_id = db_int(s, 1), .annotator_id = db_int(s, 2), .instance = db_text(s, 3),
-        .annotator = db_text(s, 4), .class_index = db_is_null(s, 5) ? LABEL_SKIPPED : (int)db_int(s, 5),
-        .state = (enum label_state)db_int(s, 6), .given_ms = db_int(s, 7), .received_ms = db_int(s, 8),
-        .duration_ms = db_is_null(s, 9) ? -1 : db_int(s, 9), .ref = db_text(s, 10)};
+    *out = (struct label_row){.seq = db_int(s, 0),
+                              .instance_id = db_int(s, 1),
+                              .annotator_id = db_int(s, 2),
+                              .instance = db_text(s, 3),
+                              .annotator = db_text(s, 4),
+                              .class_index = db_is_null(s, 5) ? LABEL_SKIPPED : (int)db_int(s, 5),
+                              .state = (enum label_state)db_int(s, 6),
+                              .given_ms = db_int(s, 7),
+                              .received_ms = db_int(s, 8),
+                              .duration_ms = db_is_null(s, 9) ? -1 : db_int(s, 9),
+                              .ref = db_text(s, 10)};
     out->skipped = out->class_index == LABEL_SKIPPED && out->state != LABEL_TOMBSTONE;
 }
 
@@ -114,7 +118,8 @@ enum amx_status labels_list(struct db *db, int64_t project_id, const struct labe
         status = find_id(db, FIND_ANNOTATOR, project_id, filter->annotator, &annotator_id, err);
     if (status != AMX_OK)
         return status;
-    if ((filter->instance.bytes != NULL && instance_id == 0) || (filter->annotator.bytes != NULL && annotator_id == 0)) {
+    if ((filter->instance.bytes != NULL && instance_id == 0) ||
+        (filter->annotator.bytes != NULL && annotator_id == 0)) {
         *more = false;
         return AMX_OK;
     }

@@ -1,8 +1,9 @@
 /* models.c - writing models and choosing the active one.
  *
- * A model file may have hundreds of MiB. It comes in chunks, each in an ordinary job, so labels go on being written between
- * them; nobody sees the model before the last small job has checked it. Deleting is the same backwards: the row is marked in
- * a small job, and the bytes are erased in steps, because erasing writes them all once more (secure_delete).
+ * A model file may have hundreds of MiB. It comes in chunks, each in an ordinary job, so labels go on being written
+ * between them; nobody sees the model before the last small job has checked it. Deleting is the same backwards: the row
+ * is marked in a small job, and the bytes are erased in steps, because erasing writes them all once more
+ * (secure_delete).
  */
 #include "store/models.h"
 
@@ -93,7 +94,8 @@ static enum amx_status check_writing(struct db *db, int64_t project_id, int64_t 
     return status == AMX_OK ? db_one(s, "the model is not being written", err) : status;
 }
 
-static const char INSERT_CHUNK[] = "INSERT INTO model_chunks (project_id, number, chunk, bytes) VALUES (?1, ?2, ?3, ?4)";
+static const char INSERT_CHUNK[] =
+    "INSERT INTO model_chunks (project_id, number, chunk, bytes) VALUES (?1, ?2, ?3, ?4)";
 
 enum amx_status models_put_chunk(struct db *db, int64_t project_id, int64_t number, int64_t chunk, const void *bytes,
                                  size_t n, struct amx_error *err)
@@ -116,8 +118,8 @@ static const char INSERT_ANNOTATOR[] =
     "INSERT INTO model_annotators (project_id, number, annotator_id, labels, reliability, class_reliability,"
     " class_evidence, confusion) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
 
-enum amx_status models_put_annotator(struct db *db, int64_t project_id, int64_t number, const struct model_annotator *row,
-                                     struct amx_error *err)
+enum amx_status models_put_annotator(struct db *db, int64_t project_id, int64_t number,
+                                     const struct model_annotator *row, struct amx_error *err)
 {
     DB_STMT(s);
     size_t class_bytes = row->n_classes * sizeof(float); /* at most 1,000 classes */
@@ -229,7 +231,8 @@ static const char SELECT_STATE[] =
     "SELECT coalesce(p.active_model, 0) = m.number FROM models m JOIN projects p ON p.id = m.project_id AND p.gone = 0"
     " WHERE m.project_id = ?1 AND m.number = ?2 AND m.ready = 1";
 
-static enum amx_status check_ready(struct db *db, int64_t project_id, int64_t number, bool *active, struct amx_error *err)
+static enum amx_status check_ready(struct db *db, int64_t project_id, int64_t number, bool *active,
+                                   struct amx_error *err)
 {
     DB_STMT(s);
     enum amx_status status = use_of(db, SELECT_STATE, project_id, number, &s, err);
@@ -288,7 +291,8 @@ static const char ERASE_CHUNKS[] =
     " (SELECT chunk FROM model_chunks WHERE project_id = ?1 AND number = ?2 ORDER BY chunk LIMIT 4)";
 static const char ERASE_ANNOTATORS[] =
     "DELETE FROM model_annotators WHERE project_id = ?1 AND number = ?2 AND annotator_id IN"
-    " (SELECT annotator_id FROM model_annotators WHERE project_id = ?1 AND number = ?2 ORDER BY annotator_id LIMIT 1000)";
+    " (SELECT annotator_id FROM model_annotators WHERE project_id = ?1 AND number = ?2 ORDER BY annotator_id LIMIT "
+    "1000)";
 static const char ERASE_MODEL[] = "DELETE FROM models WHERE project_id = ?1 AND number = ?2 AND ready = 2";
 
 enum amx_status models_purge_step(struct db *db, bool *worked, struct amx_error *err)

@@ -10,9 +10,9 @@
 
 static const char NO_MODEL[] = "there is no such model";
 
-#define MODEL_COLUMNS                                                                                                \
-    "m.number, coalesce(p.active_model, 0) = m.number, m.pinned, m.run_number, m.method, m.settings, m.seed,"            \
-    " m.ensemble, m.label_seq, m.labels_used, m.instances_used, m.data_hash, m.build, m.kernel, m.blas, m.created_at,"   \
+#define MODEL_COLUMNS                                                                                                  \
+    "m.number, coalesce(p.active_model, 0) = m.number, m.pinned, m.run_number, m.method, m.settings, m.seed,"          \
+    " m.ensemble, m.label_seq, m.labels_used, m.instances_used, m.data_hash, m.build, m.kernel, m.blas, m.created_at," \
     " m.metrics, m.n_chunks, m.size_bytes, m.sha256, m.population_reliability, m.n_classes"
 #define MODEL_SOURCE " FROM models m JOIN projects p ON p.id = m.project_id AND p.gone = 0"
 
@@ -20,14 +20,27 @@ static enum amx_status read_row(struct db_stmt *s, struct model_row *out, struct
 {
     struct slice hash = db_blob(s, 19);
 
-    *out = (struct model_row){
-        .number = db_int(s, 0), .active = db_int(s, 1) != 0, .pinned = db_int(s, 2) != 0,
-        .about = {.run_number = db_int(s, 3), .method = db_text(s, 4), .settings = db_text(s, 5), .seed = db_int(s, 6),
-                  .ensemble = (int)db_int(s, 7), .label_seq = db_int(s, 8), .labels_used = db_int(s, 9),
-                  .instances_used = db_is_null(s, 10) ? -1 : db_int(s, 10), .data_hash = db_text(s, 11),
-                  .build = db_text(s, 12), .kernel = db_text(s, 13), .blas = db_text(s, 14), .now_ms = db_int(s, 15)},
-        .metrics = db_text(s, 16), .n_chunks = db_int(s, 17), .size_bytes = db_int(s, 18),
-        .population_reliability = db_real(s, 20), .n_classes = (size_t)db_int(s, 21)};
+    *out = (struct model_row){.number = db_int(s, 0),
+                              .active = db_int(s, 1) != 0,
+                              .pinned = db_int(s, 2) != 0,
+                              .about = {.run_number = db_int(s, 3),
+                                        .method = db_text(s, 4),
+                                        .settings = db_text(s, 5),
+                                        .seed = db_int(s, 6),
+                                        .ensemble = (int)db_int(s, 7),
+                                        .label_seq = db_int(s, 8),
+                                        .labels_used = db_int(s, 9),
+                                        .instances_used = db_is_null(s, 10) ? -1 : db_int(s, 10),
+                                        .data_hash = db_text(s, 11),
+                                        .build = db_text(s, 12),
+                                        .kernel = db_text(s, 13),
+                                        .blas = db_text(s, 14),
+                                        .now_ms = db_int(s, 15)},
+                              .metrics = db_text(s, 16),
+                              .n_chunks = db_int(s, 17),
+                              .size_bytes = db_int(s, 18),
+                              .population_reliability = db_real(s, 20),
+                              .n_classes = (size_t)db_int(s, 21)};
     if (hash.n != sizeof(out->sha256))
         return error_set(err, AMX_CORRUPT, "the hash of a model is not 32 bytes long");
     memcpy(out->sha256, hash.bytes, sizeof(out->sha256));
@@ -66,7 +79,8 @@ static const char SELECT_PAGE[] =
     "SELECT " MODEL_COLUMNS MODEL_SOURCE " WHERE m.project_id = ?1 AND m.number < ?2 AND m.ready = 1"
     " ORDER BY m.number DESC LIMIT ?3";
 
-enum amx_status models_get(struct db *db, int64_t project_id, int64_t number, struct model_row *out, struct amx_error *err)
+enum amx_status models_get(struct db *db, int64_t project_id, int64_t number, struct model_row *out,
+                           struct amx_error *err)
 {
     DB_STMT(s);
     enum amx_status status = db_use(db, SELECT_MODEL, &s, err);
@@ -89,8 +103,8 @@ enum amx_status models_get_active(struct db *db, int64_t project_id, struct mode
     return get(s, out, err);
 }
 
-enum amx_status models_list(struct db *db, int64_t project_id, int64_t before, size_t limit, models_fn *fn, void *context,
-                            bool *more, struct amx_error *err)
+enum amx_status models_list(struct db *db, int64_t project_id, int64_t before, size_t limit, models_fn *fn,
+                            void *context, bool *more, struct amx_error *err)
 {
     DB_STMT(s);
     struct model_row row;
@@ -186,13 +200,14 @@ enum amx_status models_load(struct db *db, int64_t project_id, int64_t number, u
 
 /* ---- annotators ---- */
 
-#define ANNOTATOR_SOURCE                                                                                             \
-    " FROM model_annotators x JOIN annotators a ON a.project_id = x.project_id AND a.id = x.annotator_id AND a.gone = 0" \
-    " JOIN models m ON m.project_id = x.project_id AND m.number = x.number AND m.ready = 1"                              \
+#define ANNOTATOR_SOURCE                                                                                               \
+    " FROM model_annotators x JOIN annotators a ON a.project_id = x.project_id AND a.id = x.annotator_id AND a.gone "  \
+    "= 0"                                                                                                              \
+    " JOIN models m ON m.project_id = x.project_id AND m.number = x.number AND m.ready = 1"                            \
     " WHERE x.project_id = ?1 AND x.number = ?2"
 static const char ANNOTATORS_PAGE[] =
-    "SELECT x.annotator_id, a.name, x.labels, x.reliability, m.n_classes, x.class_reliability, x.class_evidence"
-    ANNOTATOR_SOURCE " AND x.annotator_id > ?3 ORDER BY x.annotator_id LIMIT ?4";
+    "SELECT x.annotator_id, a.name, x.labels, x.reliability, m.n_classes, x.class_reliability, "
+    "x.class_evidence" ANNOTATOR_SOURCE " AND x.annotator_id > ?3 ORDER BY x.annotator_id LIMIT ?4";
 static const char ANNOTATORS_PAGE_FULL[] =
     "SELECT x.annotator_id, a.name, x.labels, x.reliability, m.n_classes, x.class_reliability, x.class_evidence,"
     " x.confusion" ANNOTATOR_SOURCE " AND x.annotator_id > ?3 ORDER BY x.annotator_id LIMIT ?4";
@@ -214,7 +229,9 @@ static enum amx_status read_annotator(struct db_stmt *s, bool with_confusion, st
                                       struct amx_error *err)
 {
     struct slice arrays[3] = {{NULL, 0}, {NULL, 0}, {NULL, 0}};
-    struct model_annotator row = {.annotator_id = db_int(s, 0), .labels = db_int(s, 2), .reliability = db_real(s, 3),
+    struct model_annotator row = {.annotator_id = db_int(s, 0),
+                                  .labels = db_int(s, 2),
+                                  .reliability = db_real(s, 3),
                                   .n_classes = (size_t)db_int(s, 4)};
     struct slice name = db_text(s, 1);
     const float **fields[3] = {&row.class_reliability, &row.class_evidence, &row.confusion};

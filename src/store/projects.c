@@ -1,7 +1,7 @@
 /* projects.c - projects: made, read, changed, deleted and purged.
  *
- * A row read holds its texts and its class list in one block of memory, so that it can outlive the statement; the catalog
- * keeps such rows for the whole life of a project.
+ * A row read holds its texts and its class list in one block of memory, so that it can outlive the statement; the
+ * catalog keeps such rows for the whole life of a project.
  */
 #include "store/projects.h"
 
@@ -13,7 +13,10 @@
 #include "util/random.h"
 #include "util/size.h"
 
-enum { PURGE_ROWS = 5000, PURGE_CHUNKS = 4 /* of 4 MiB each */ };
+enum {
+    PURGE_ROWS = 5000,
+    PURGE_CHUNKS = 4 /* of 4 MiB each */
+};
 static const char NO_PROJECT[] = "there is no such project";
 
 /* ---- insert ---- */
@@ -75,8 +78,8 @@ enum amx_status projects_insert(struct db *db, const struct project_new *project
 
 /* ---- reading ---- */
 
-#define PROJECT_COLUMNS                                                                                              \
-    "id, uid, name, title, settings, feature_dim, n_classes, n_instances, n_annotators, n_labels, n_skipped, n_gold,"   \
+#define PROJECT_COLUMNS                                                                                                \
+    "id, uid, name, title, settings, feature_dim, n_classes, n_instances, n_annotators, n_labels, n_skipped, n_gold,"  \
     " n_awaiting, active_model, label_seq, revision, created_at"
 
 static const char SELECT_CLASSES[] = "SELECT name, retired FROM classes WHERE project_id = ?1 ORDER BY position";
@@ -108,7 +111,8 @@ static enum amx_status class_bytes(struct db *db, int64_t id, size_t *n, struct 
     return status;
 }
 
-static enum amx_status read_classes(struct db *db, struct project_row *row, char *p, const char *end, struct amx_error *err)
+static enum amx_status read_classes(struct db *db, struct project_row *row, char *p, const char *end,
+                                    struct amx_error *err)
 {
     DB_STMT(s);
     enum db_step step = DB_ROW;
@@ -163,8 +167,8 @@ static enum amx_status read_row(struct db *db, struct db_stmt *s, struct project
     row.settings = copy_text(&p, texts[2]);
     memcpy(row.uid, uid.bytes, PROJECT_UID_BYTES);
     row.feature_dim = (size_t)db_int(s, 5);
-    row.counts = (struct project_counts){db_int(s, 7), db_int(s, 8), db_int(s, 9), db_int(s, 10), db_int(s, 11),
-                                         db_int(s, 12)};
+    row.counts =
+        (struct project_counts){db_int(s, 7), db_int(s, 8), db_int(s, 9), db_int(s, 10), db_int(s, 11), db_int(s, 12)};
     row.active_model = db_int(s, 13);
     row.label_seq = db_int(s, 14);
     row.revision = db_int(s, 15);
@@ -259,7 +263,8 @@ static enum amx_status run_one(struct db *db, struct db_stmt *s, const char *not
     return status;
 }
 
-enum amx_status projects_update(struct db *db, int64_t id, struct slice title, struct slice settings, struct amx_error *err)
+enum amx_status projects_update(struct db *db, int64_t id, struct slice title, struct slice settings,
+                                struct amx_error *err)
 {
     DB_STMT(s);
     enum amx_status status = db_use(db, UPDATE_WORDS, &s, err);
@@ -304,7 +309,8 @@ enum amx_status projects_append_classes(struct db *db, int64_t id, const struct 
     return status == AMX_OK ? grow_classes(db, id, n, err) : status;
 }
 
-enum amx_status projects_retire_class(struct db *db, int64_t id, size_t class_index, bool retired, struct amx_error *err)
+enum amx_status projects_retire_class(struct db *db, int64_t id, size_t class_index, bool retired,
+                                      struct amx_error *err)
 {
     DB_STMT(s);
     enum amx_status status = db_use(db, RETIRE_CLASS, &s, err);
@@ -322,8 +328,8 @@ enum amx_status projects_retire_class(struct db *db, int64_t id, size_t class_in
 
 static const char MARK_GONE[] = "UPDATE projects SET gone = 1, active_model = NULL WHERE id = ?1 AND gone = 0";
 /* Queued runs end with the project; a running one finds the project gone when it wants to finish. */
-static const char CANCEL_RUNS[] =
-    "UPDATE runs SET state = 4, cancel_requested = 1, error = 'the project was deleted' WHERE project_id = ?1 AND state = 0";
+static const char CANCEL_RUNS[] = "UPDATE runs SET state = 4, cancel_requested = 1, error = 'the project was deleted' "
+                                  "WHERE project_id = ?1 AND state = 0";
 static const char COUNT_CANCELLED[] = "UPDATE run_totals SET n = n + ?1 WHERE state = 4";
 
 enum amx_status projects_delete(struct db *db, int64_t id, struct amx_error *err)
@@ -352,33 +358,35 @@ enum amx_status projects_delete(struct db *db, int64_t id, struct amx_error *err
     return db_run(count, err);
 }
 
-/* In this order: what refers to others goes first. Each takes ?1 project, ?2 rows; `most` of them make a job by themselves. */
+/* In this order: what refers to others goes first. Each takes ?1 project, ?2 rows; `most` of them make a job by
+ * themselves. */
 static const struct {
     int64_t most;
     const char *sql;
 } PURGE[] = {
     {PURGE_ROWS, "DELETE FROM labels WHERE project_id = ?1 AND seq IN"
-    " (SELECT seq FROM labels WHERE project_id = ?1 ORDER BY seq LIMIT ?2)"},
+                 " (SELECT seq FROM labels WHERE project_id = ?1 ORDER BY seq LIMIT ?2)"},
     {PURGE_ROWS, "DELETE FROM features WHERE project_id = ?1 AND instance_id IN"
-    " (SELECT instance_id FROM features WHERE project_id = ?1 ORDER BY instance_id LIMIT ?2)"},
+                 " (SELECT instance_id FROM features WHERE project_id = ?1 ORDER BY instance_id LIMIT ?2)"},
     {PURGE_ROWS, "DELETE FROM instance_metadata WHERE project_id = ?1 AND instance_id IN"
-    " (SELECT instance_id FROM instance_metadata WHERE project_id = ?1 ORDER BY instance_id LIMIT ?2)"},
+                 " (SELECT instance_id FROM instance_metadata WHERE project_id = ?1 ORDER BY instance_id LIMIT ?2)"},
     {PURGE_ROWS, "DELETE FROM instances WHERE project_id = ?1 AND name IN"
-    " (SELECT name FROM instances WHERE project_id = ?1 ORDER BY name LIMIT ?2)"},
+                 " (SELECT name FROM instances WHERE project_id = ?1 ORDER BY name LIMIT ?2)"},
     {PURGE_ROWS, "DELETE FROM departed_instances WHERE project_id = ?1 AND id IN"
-    " (SELECT id FROM departed_instances WHERE project_id = ?1 ORDER BY id LIMIT ?2)"},
+                 " (SELECT id FROM departed_instances WHERE project_id = ?1 ORDER BY id LIMIT ?2)"},
     {PURGE_ROWS, "DELETE FROM annotators WHERE project_id = ?1 AND id IN"
-    " (SELECT id FROM annotators WHERE project_id = ?1 ORDER BY id LIMIT ?2)"},
+                 " (SELECT id FROM annotators WHERE project_id = ?1 ORDER BY id LIMIT ?2)"},
     {PURGE_ROWS, "DELETE FROM model_annotators WHERE project_id = ?1 AND (number, annotator_id) IN"
-    " (SELECT number, annotator_id FROM model_annotators WHERE project_id = ?1 ORDER BY number, annotator_id LIMIT ?2)"},
+                 " (SELECT number, annotator_id FROM model_annotators WHERE project_id = ?1 ORDER BY number, "
+                 "annotator_id LIMIT ?2)"},
     {PURGE_CHUNKS, "DELETE FROM model_chunks WHERE project_id = ?1 AND (number, chunk) IN"
-    " (SELECT number, chunk FROM model_chunks WHERE project_id = ?1 ORDER BY number, chunk LIMIT ?2)"},
+                   " (SELECT number, chunk FROM model_chunks WHERE project_id = ?1 ORDER BY number, chunk LIMIT ?2)"},
     {PURGE_ROWS, "DELETE FROM models WHERE project_id = ?1 AND number IN"
-    " (SELECT number FROM models WHERE project_id = ?1 ORDER BY number LIMIT ?2)"},
+                 " (SELECT number FROM models WHERE project_id = ?1 ORDER BY number LIMIT ?2)"},
     {PURGE_ROWS, "DELETE FROM runs WHERE project_id = ?1 AND state <> 1 AND number IN"
-    " (SELECT number FROM runs WHERE project_id = ?1 AND state <> 1 ORDER BY number LIMIT ?2)"},
+                 " (SELECT number FROM runs WHERE project_id = ?1 AND state <> 1 ORDER BY number LIMIT ?2)"},
     {PURGE_ROWS, "DELETE FROM idempotency WHERE project_id = ?1 AND (token_id, key) IN"
-    " (SELECT token_id, key FROM idempotency WHERE project_id = ?1 LIMIT ?2)"},
+                 " (SELECT token_id, key FROM idempotency WHERE project_id = ?1 LIMIT ?2)"},
 };
 static const char SELECT_GONE[] = "SELECT id FROM projects WHERE gone = 1 AND id > ?1 ORDER BY id LIMIT 1";
 static const char SELECT_RUNNING[] = "SELECT 1 FROM runs WHERE project_id = ?1 LIMIT 1";

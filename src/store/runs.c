@@ -1,8 +1,9 @@
 /* runs.c - the durable queue of training runs.
  *
- * A run is claimed by making it running under a lease, in a write job like any other; that is the whole of the locking, so
- * several processes could share one queue later. Fairness: the project whose last claim is longest ago comes first, and no
- * project has two runs at once. Ended runs are counted in run_totals when they end, so that nobody counts rows for a metric.
+ * A run is claimed by making it running under a lease, in a write job like any other; that is the whole of the locking,
+ * so several processes could share one queue later. Fairness: the project whose last claim is longest ago comes first,
+ * and no project has two runs at once. Ended runs are counted in run_totals when they end, so that nobody counts rows
+ * for a metric.
  */
 #include "store/runs.h"
 
@@ -52,8 +53,8 @@ static void bind_spec(struct db_stmt *s, const struct run_spec *spec)
     db_bind_text(s, 9, spec->settings);
 }
 
-enum amx_status runs_insert(struct db *db, int64_t project_id, const struct run_spec *spec, bool by_rule, int64_t now_ms,
-                            int64_t *number, int64_t *id, struct amx_error *err)
+enum amx_status runs_insert(struct db *db, int64_t project_id, const struct run_spec *spec, bool by_rule,
+                            int64_t now_ms, int64_t *number, int64_t *id, struct amx_error *err)
 {
     DB_STMT(take);
     DB_STMT(s);
@@ -86,9 +87,10 @@ enum amx_status runs_insert(struct db *db, int64_t project_id, const struct run_
 
 /* ---- reading ---- */
 
-#define RUN_COLUMNS                                                                                                  \
-    "r.id, r.project_id, r.number, r.state, r.method, r.seed, r.ensemble, r.folds, r.gold_use, r.activate, r.settings,"  \
-    " r.queued_at, r.started_at, r.finished_at, r.attempts, r.cancel_requested, r.label_seq, r.labels_used,"             \
+#define RUN_COLUMNS                                                                                                    \
+    "r.id, r.project_id, r.number, r.state, r.method, r.seed, r.ensemble, r.folds, r.gold_use, r.activate, "           \
+    "r.settings,"                                                                                                      \
+    " r.queued_at, r.started_at, r.finished_at, r.attempts, r.cancel_requested, r.label_seq, r.labels_used,"           \
     " r.instances_used, r.model_number, r.activated, r.metrics, r.loss_curve, r.error, r.by_rule"
 
 static int64_t int_or(struct db_stmt *s, int column, int64_t otherwise)
@@ -98,15 +100,31 @@ static int64_t int_or(struct db_stmt *s, int column, int64_t otherwise)
 
 static void read_row(struct db_stmt *s, struct run_row *out)
 {
-    *out = (struct run_row){
-        .id = db_int(s, 0), .project_id = db_int(s, 1), .number = db_int(s, 2), .state = (enum run_state)db_int(s, 3),
-        .spec = {.method = db_text(s, 4), .seed = db_int(s, 5), .ensemble = (int)db_int(s, 6), .folds = (int)db_int(s, 7),
-                 .gold_use = db_text(s, 8), .activate = db_text(s, 9), .settings = db_text(s, 10)},
-        .queued_ms = db_int(s, 11), .started_ms = db_int(s, 12), .finished_ms = db_int(s, 13),
-        .attempts = (int)db_int(s, 14), .cancel_requested = db_int(s, 15) != 0, .label_seq = int_or(s, 16, -1),
-        .labels_used = int_or(s, 17, -1), .instances_used = int_or(s, 18, -1), .model_number = db_int(s, 19),
-        .activated = (int)int_or(s, 20, -1), .metrics = db_text(s, 21), .loss_curve = db_text(s, 22),
-        .error = db_text(s, 23), .by_rule = db_int(s, 24) != 0};
+    *out = (struct run_row){.id = db_int(s, 0),
+                            .project_id = db_int(s, 1),
+                            .number = db_int(s, 2),
+                            .state = (enum run_state)db_int(s, 3),
+                            .spec = {.method = db_text(s, 4),
+                                     .seed = db_int(s, 5),
+                                     .ensemble = (int)db_int(s, 6),
+                                     .folds = (int)db_int(s, 7),
+                                     .gold_use = db_text(s, 8),
+                                     .activate = db_text(s, 9),
+                                     .settings = db_text(s, 10)},
+                            .queued_ms = db_int(s, 11),
+                            .started_ms = db_int(s, 12),
+                            .finished_ms = db_int(s, 13),
+                            .attempts = (int)db_int(s, 14),
+                            .cancel_requested = db_int(s, 15) != 0,
+                            .label_seq = int_or(s, 16, -1),
+                            .labels_used = int_or(s, 17, -1),
+                            .instances_used = int_or(s, 18, -1),
+                            .model_number = db_int(s, 19),
+                            .activated = (int)int_or(s, 20, -1),
+                            .metrics = db_text(s, 21),
+                            .loss_curve = db_text(s, 22),
+                            .error = db_text(s, 23),
+                            .by_rule = db_int(s, 24) != 0};
 }
 
 void run_row_done(struct run_row *row)
@@ -209,8 +227,8 @@ enum amx_status runs_list(struct db *db, int64_t project_id, int64_t before, siz
     return status;
 }
 
-static const char SELECT_LAST_SEQ[] =
-    "SELECT coalesce(label_seq, queued_seq) FROM runs WHERE project_id = ?1 AND state <= 2 ORDER BY number DESC LIMIT 1";
+static const char SELECT_LAST_SEQ[] = "SELECT coalesce(label_seq, queued_seq) FROM runs WHERE project_id = ?1 AND "
+                                      "state <= 2 ORDER BY number DESC LIMIT 1";
 
 enum amx_status runs_last_seq(struct db *db, int64_t project_id, int64_t *label_seq, struct amx_error *err)
 {
@@ -241,8 +259,8 @@ static const char CLAIM[] =
     "UPDATE runs SET state = 1, attempts = attempts + 1, claimed_by = ?2, lease_until = ?3, started_at = ?4"
     " WHERE id = ?1 AND state = 0";
 
-enum amx_status runs_claim(struct db *db, struct slice claimed_by, int64_t now_ms, int64_t lease_ms, struct run_row *out,
-                           struct amx_error *err)
+enum amx_status runs_claim(struct db *db, struct slice claimed_by, int64_t now_ms, int64_t lease_ms,
+                           struct run_row *out, struct amx_error *err)
 {
     DB_STMT(next);
     DB_STMT(turn);
@@ -324,8 +342,8 @@ static const char RECOVER_CANCELLED[] =
 static const char RECOVER_FAILED[] =
     "UPDATE runs SET state = 3, finished_at = ?1, error = 'the server stopped while it ran, three times in a row'"
     " WHERE state = 1 AND state <= 1 AND attempts >= ?2";
-static const char RECOVER_QUEUED[] =
-    "UPDATE runs SET state = 0, claimed_by = NULL, lease_until = NULL, started_at = NULL WHERE state = 1 AND state <= 1";
+static const char RECOVER_QUEUED[] = "UPDATE runs SET state = 0, claimed_by = NULL, lease_until = NULL, started_at = "
+                                     "NULL WHERE state = 1 AND state <= 1";
 
 static enum amx_status recover_one(struct db *db, const char *sql, int64_t now_ms, int64_t *n, struct amx_error *err)
 {
@@ -343,7 +361,8 @@ static enum amx_status recover_one(struct db *db, const char *sql, int64_t now_m
     return status;
 }
 
-enum amx_status runs_recover(struct db *db, int64_t now_ms, int64_t *n_requeued, int64_t *n_failed, struct amx_error *err)
+enum amx_status runs_recover(struct db *db, int64_t now_ms, int64_t *n_requeued, int64_t *n_failed,
+                             struct amx_error *err)
 {
     int64_t cancelled = 0, failed = 0, queued = 0;
     enum amx_status status = recover_one(db, RECOVER_CANCELLED, now_ms, &cancelled, err);
@@ -465,9 +484,8 @@ enum amx_status runs_set_data(struct db *db, int64_t id, int64_t label_seq, int6
 
 /* ---- figures ---- */
 
-static const char SELECT_COUNTS[] =
-    "SELECT state, n FROM run_totals"
-    " UNION ALL SELECT state, count(*) FROM runs WHERE state <= 1 GROUP BY state";
+static const char SELECT_COUNTS[] = "SELECT state, n FROM run_totals"
+                                    " UNION ALL SELECT state, count(*) FROM runs WHERE state <= 1 GROUP BY state";
 
 enum amx_status runs_counts(struct db *db, int64_t counts[RUN_STATES], struct amx_error *err)
 {

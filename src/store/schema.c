@@ -1,8 +1,9 @@
 /* schema.c - which version the database has, and the migrations that bring it to this program's.
  *
  * Migrations are files migrations/NNNN_name.sql, embedded in the program; NNNN is the version that user_version holds
- * afterwards. Each runs in one transaction together with setting user_version, so a crash leaves the old version or the new
- * one. A released migration is never edited. A file of a newer program is refused: this one would not know what it breaks.
+ * afterwards. Each runs in one transaction together with setting user_version, so a crash leaves the old version or the
+ * new one. A released migration is never edited. A file of a newer program is refused: this one would not know what it
+ * breaks.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -64,8 +65,9 @@ enum amx_status schema_check(struct db *db, int *version, struct amx_error *err)
     if (application != SCHEMA_APPLICATION_ID || user < 1)
         return error_set(err, AMX_CORRUPT, "the file is a database of another program");
     if (user > schema_newest())
-        return error_set(err, AMX_CORRUPT, "the file was made by a newer version (schema %d; this program knows up to %d)",
-                         (int)user, schema_newest());
+        return error_set(err, AMX_CORRUPT,
+                         "the file was made by a newer version (schema %d; this program knows up to %d)", (int)user,
+                         schema_newest());
     *version = (int)user;
     return AMX_OK;
 }
@@ -85,9 +87,8 @@ static enum amx_status run_one(struct db *db, const struct embedded_file *file, 
         status = meta_set(db, "created_at", text, err);
     }
     /* PRAGMA takes no parameters; both values are numbers of ours. */
-    if (status == AMX_OK &&
-        buf_printf(&pragmas, "PRAGMA application_id = %d; PRAGMA user_version = %d;", (int)SCHEMA_APPLICATION_ID, version) !=
-            AMX_OK)
+    if (status == AMX_OK && buf_printf(&pragmas, "PRAGMA application_id = %d; PRAGMA user_version = %d;",
+                                       (int)SCHEMA_APPLICATION_ID, version) != AMX_OK)
         status = error_set(err, pragmas.status, "no memory for a migration");
     if (status == AMX_OK)
         status = db_exec(db, buf_string(&pragmas), err);

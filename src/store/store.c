@@ -1,11 +1,12 @@
 /* store.c - opening a database file in the right order, the pool of read connections, backup and checks.
  *
- * Order of store_open, and why: resolve the folder (SQLite refuses symbolic links anywhere in the path), refuse network file
- * systems, take the lock, create the file with mode 0600 (SQLite gives its -wal and -shm the same), look at the header before
- * SQLite may write to it, open, check application_id and user_version, only then switch to WAL and migrate.
+ * Order of store_open, and why: resolve the folder (SQLite refuses symbolic links anywhere in the path), refuse network
+ * file systems, take the lock, create the file with mode 0600 (SQLite gives its -wal and -shm the same), look at the
+ * header before SQLite may write to it, open, check application_id and user_version, only then switch to WAL and
+ * migrate.
  *
- * Read connections are made when they are needed and kept; who finds all of them out waits. The pool's lock is a leaf: nothing
- * else is taken under it, and no SQL runs under it.
+ * Read connections are made when they are needed and kept; who finds all of them out waits. The pool's lock is a leaf:
+ * nothing else is taken under it, and no SQL runs under it.
  */
 #include "store/store.h"
 
@@ -23,22 +24,25 @@
 #include "util/clock.h"
 #include "util/error.h"
 
-enum { READERS_DEFAULT = 16, READERS_MOST = 1024 };
+enum {
+    READERS_DEFAULT = 16,
+    READERS_MOST = 1024
+};
 
 struct reader {
-    struct db *db;         /* NULL: not opened yet */
+    struct db *db; /* NULL: not opened yet */
     bool out;
-    int64_t since_ms;      /* monotonic, while out */
+    int64_t since_ms; /* monotonic, while out */
 };
 
 struct store {
     char *path;
-    int lock_fd;           /* -1 = none */
-    struct db *writer;     /* NULL = read-only */
+    int lock_fd;       /* -1 = none */
+    struct db *writer; /* NULL = read-only */
     int version;
     bool unclean_start;
     pthread_mutex_t mu;
-    pthread_cond_t back;   /* a reader came back */
+    pthread_cond_t back;    /* a reader came back */
     struct reader *readers; /* [n_readers] guarded by mu */
     size_t n_readers;
 };
@@ -124,7 +128,8 @@ static enum amx_status open_for_writing(struct store *store, bool must_exist, st
     return status;
 }
 
-enum amx_status store_open(const char *path, const struct store_options *options, struct store **out, struct amx_error *err)
+enum amx_status store_open(const char *path, const struct store_options *options, struct store **out,
+                           struct amx_error *err)
 {
     struct store *store = NULL;
     enum amx_status status = new_store(path, options != NULL ? options->max_readers : 0, &store, err);
@@ -252,7 +257,8 @@ void store_reader_put(struct store *store, struct db *db)
 
 /* ---- backup, check, figures ---- */
 
-/* Not a reader of the pool: VACUUM INTO is refused under query_only. It reads one snapshot, so the WAL grows meanwhile. */
+/* Not a reader of the pool: VACUUM INTO is refused under query_only. It reads one snapshot, so the WAL grows meanwhile.
+ */
 static enum amx_status vacuum_into(const char *from, const char *to, struct amx_error *err)
 {
     struct db *db = NULL;
@@ -291,14 +297,16 @@ enum amx_status store_backup(struct store *store, const char *to, struct amx_err
     if (status == AMX_OK)
         status = files_create(temporary, &created, err);
     if (status == AMX_OK && !created)
-        status = error_set(err, AMX_CONFLICT, "%s exists: another backup runs, or one was interrupted; remove it", temporary);
+        status = error_set(err, AMX_CONFLICT, "%s exists: another backup runs, or one was interrupted; remove it",
+                           temporary);
     if (status == AMX_OK)
         status = vacuum_into(store->path, temporary, err);
     if (status == AMX_OK)
         status = files_sync(temporary, err);
     /* Never over a file that came to be meanwhile. */
     if (status == AMX_OK && renameat2(AT_FDCWD, temporary, AT_FDCWD, target, RENAME_NOREPLACE) != 0)
-        status = error_set(err, errno == EEXIST ? AMX_CONFLICT : AMX_IO, "cannot rename %s: %s", temporary, strerror(errno));
+        status =
+            error_set(err, errno == EEXIST ? AMX_CONFLICT : AMX_IO, "cannot rename %s: %s", temporary, strerror(errno));
     else if (status == AMX_OK)
         created = false;
     if (status == AMX_OK)

@@ -1,8 +1,8 @@
 /* store.h - one database file: its lock, its checks, its migrations, its connections.
  *
  * One process at a time may serve a file (flock on FILE.lock; the kernel drops it when the process dies). Inside, one
- * connection writes and checkpoints, always in the writer's thread, and a pool of read-only connections answers questions.
- * `export` and `backup` open the file read-only beside a running server.
+ * connection writes and checkpoints, always in the writer's thread, and a pool of read-only connections answers
+ * questions. `export` and `backup` open the file read-only beside a running server.
  */
 #ifndef STORE_STORE_H
 #define STORE_STORE_H
@@ -17,13 +17,13 @@
 struct store;
 
 struct store_options {
-    size_t max_readers;   /* read connections that may exist; 0 = 16 */
-    bool must_exist;      /* do not create a missing file: AMX_NOT_FOUND */
+    size_t max_readers; /* read connections that may exist; 0 = 16 */
+    bool must_exist;    /* do not create a missing file: AMX_NOT_FOUND */
 };
 
 /* Opens for serving: takes the lock, creates or checks the file, runs the migrations that are missing.
- * AMX_BUSY: another server holds it. AMX_CORRUPT: no database, another program's, or of a newer version (err says which).
- * AMX_IO: folder missing or read-only, network file system, ... */
+ * AMX_BUSY: another server holds it. AMX_CORRUPT: no database, another program's, or of a newer version (err says
+ * which). AMX_IO: folder missing or read-only, network file system, ... */
 AMX_CHECK enum amx_status store_open(const char *path, const struct store_options *options, struct store **out,
                                      struct amx_error *err);
 /* For export and backup: no lock, no migration (AMX_CONFLICT when one is missing), no writer. */
@@ -36,8 +36,8 @@ struct db *store_writer(struct store *store); /* NULL when read-only. For the wr
 AMX_CHECK enum amx_status store_reader_get(struct store *store, struct db **out, struct amx_error *err);
 void store_reader_put(struct store *store, struct db *db); /* ends its transaction, if any; NULL allowed */
 
-/* Copies the database as it is now to `to` (a path the operator named; must not exist), readable by the owner only: online,
- * into TO.tmp, fsync, rename. Any thread. AMX_CONFLICT when `to` exists, AMX_FULL, AMX_IO. */
+/* Copies the database as it is now to `to` (a path the operator named; must not exist), readable by the owner only:
+ * online, into TO.tmp, fsync, rename. Any thread. AMX_CONFLICT when `to` exists, AMX_FULL, AMX_IO. */
 AMX_CHECK enum amx_status store_backup(struct store *store, const char *to, struct amx_error *err);
 
 /* PRAGMA quick_check on a read connection; slow on big files. AMX_CORRUPT with the first finding. Any thread. */
@@ -48,7 +48,7 @@ struct store_stats {
     int64_t disk_free_bytes;
     double oldest_reader_seconds; /* of the connections that are out now */
     size_t readers_out, readers_open;
-    bool unclean_start;           /* the last process did not stop in order: store_check is worth its time */
+    bool unclean_start; /* the last process did not stop in order: store_check is worth its time */
 };
 void store_get_stats(struct store *store, struct store_stats *out);
 const char *store_path(const struct store *store);

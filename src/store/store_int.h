@@ -7,8 +7,8 @@
 #include "annotmix.h"
 #include "store/db.h"
 
-/* The absolute path with every symbolic link of the folder resolved; the last part is kept as it is. free() it. AMX_IO when
- * the folder is not there. */
+/* The absolute path with every symbolic link of the folder resolved; the last part is kept as it is. free() it. AMX_IO
+ * when the folder is not there. */
 AMX_CHECK enum amx_status files_resolve(const char *path, char **out, struct amx_error *err);
 /* AMX_IO when the file's folder lies on a network or shared file system, where locks and shared memory do not work. */
 AMX_CHECK enum amx_status files_check_system(const char *path, struct amx_error *err);
@@ -23,7 +23,9 @@ AMX_CHECK enum amx_status files_sync(const char *path, struct amx_error *err);
 AMX_CHECK enum amx_status files_sync_folder(const char *path, struct amx_error *err);
 
 /* PRAGMA application_id of our files: "AMX1". */
-enum { SCHEMA_APPLICATION_ID = 0x414D5831 };
+enum {
+    SCHEMA_APPLICATION_ID = 0x414D5831
+};
 /* Version of the newest migration in this program. */
 int schema_newest(void);
 /* Checks that the database is ours and not newer than the program. *version 0: an empty file. AMX_CORRUPT. */

@@ -71,10 +71,15 @@ enum amx_status tokens_list(struct db *db, int64_t after, size_t limit, tokens_f
         status = db_step(s, &step, err);
         if (status != AMX_OK || step == DB_DONE || n == most)
             break;
-        struct token_row row = {
-            .id = db_int(s, 0), .name = db_text(s, 1), .prefix = db_text(s, 2), .scopes = (unsigned)db_int(s, 4),
-            .project = db_text(s, 5), .annotator = db_text(s, 6), .created_ms = db_int(s, 7), .expires_ms = db_int(s, 8),
-            .revoked_ms = db_int(s, 9)};
+        struct token_row row = {.id = db_int(s, 0),
+                                .name = db_text(s, 1),
+                                .prefix = db_text(s, 2),
+                                .scopes = (unsigned)db_int(s, 4),
+                                .project = db_text(s, 5),
+                                .annotator = db_text(s, 6),
+                                .created_ms = db_int(s, 7),
+                                .expires_ms = db_int(s, 8),
+                                .revoked_ms = db_int(s, 9)};
         struct slice hash = db_blob(s, 3);
         if (hash.n != sizeof(row.sha256))
             return error_set(err, AMX_CORRUPT, "the hash of a token is not 32 bytes long");

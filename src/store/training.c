@@ -1,12 +1,12 @@
 /* training.c - a project's labels as the arrays a fit wants.
  *
- * Labels lie in order of arrival, the fit wants them by (instance name, annotator name). Joining in the database would look
- * every label up by key, ten million times; instead the labels are read in the order they lie in, as triples of numbers, and
- * put in order here by counting: linear in labels and instances, whatever the order of arrival was. Instances lie in order of
- * their names already, and features are read straight into the matrix.
+ * Labels lie in order of arrival, the fit wants them by (instance name, annotator name). Joining in the database would
+ * look every label up by key, ten million times; instead the labels are read in the order they lie in, as triples of
+ * numbers, and put in order here by counting: linear in labels and instances, whatever the order of arrival was.
+ * Instances lie in order of their names already, and features are read straight into the matrix.
  *
- * Memory at the peak: the result, 12 bytes per label of the project, 4 bytes per instance number and annotator number ever
- * used. The read transaction is held for the reading only; nothing waits for anybody in it.
+ * Memory at the peak: the result, 12 bytes per label of the project, 4 bytes per instance number and annotator number
+ * ever used. The read transaction is held for the reading only; nothing waits for anybody in it.
  */
 #include "store/training.h"
 
@@ -31,17 +31,18 @@ struct build {
 
     size_t n_instance_ids, n_annotator_ids; /* numbers ever used, plus one */
     size_t n_project_instances, n_project_annotators;
-    uint32_t *annotator_rank;  /* [n_annotator_ids] place among all living annotators by name, NONE = not living */
-    uint32_t *instance_rank;   /* [n_instance_ids] place among what is trained on; held ones count from 0 too; NONE = left out */
-    uint32_t *label_count;     /* [n_instance_ids] labels with a class */
-    unsigned char *is_held;    /* [n_instance_ids] its rank is one of the held instances */
-    struct triple *triples;    /* [n_triples] */
+    uint32_t *annotator_rank; /* [n_annotator_ids] place among all living annotators by name, NONE = not living */
+    uint32_t *instance_rank; /* [n_instance_ids] place among what is trained on; held ones count from 0 too; NONE = left
+                                out */
+    uint32_t *label_count;   /* [n_instance_ids] labels with a class */
+    unsigned char *is_held;  /* [n_instance_ids] its rank is one of the held instances */
+    struct triple *triples;  /* [n_triples] */
     size_t n_triples, triples_room;
-    struct buf names;          /* all names, each followed by 0; offsets become pointers at the end */
-    size_t *instance_name;     /* [n_instances] offsets into names */
-    size_t *annotator_name;    /* [n_project_annotators] */
-    int64_t *annotator_id;     /* [n_project_annotators] */
-    size_t *class_name;        /* [n_classes] */
+    struct buf names;       /* all names, each followed by 0; offsets become pointers at the end */
+    size_t *instance_name;  /* [n_instances] offsets into names */
+    size_t *annotator_name; /* [n_project_annotators] */
+    int64_t *annotator_id;  /* [n_project_annotators] */
+    size_t *class_name;     /* [n_classes] */
 };
 
 /* Zeroed array; *out is NULL only on failure (a length of 0 gives one element). */
@@ -97,7 +98,8 @@ static enum amx_status read_project(struct build *b, struct amx_error *err)
     b->set->label_seq = db_int(s, 6);
     b->triples_room = (size_t)db_int(s, 7);
     if (b->n_instance_ids >= NONE || b->triples_room >= NONE)
-        return error_set(err, AMX_TOO_LARGE, "a project with more than 4,294,967,294 instances or labels cannot be trained");
+        return error_set(err, AMX_TOO_LARGE,
+                         "a project with more than 4,294,967,294 instances or labels cannot be trained");
     return AMX_OK;
 }
 
@@ -192,7 +194,8 @@ static const char SELECT_INSTANCES[] =
     "SELECT id, name, split, awaiting, gold FROM instances WHERE project_id = ?1 ORDER BY name";
 static const char SELECT_VECTOR[] = "SELECT vector FROM features WHERE project_id = ?1 AND instance_id = ?2";
 
-/* What becomes of an instance: 0 nothing, 1 trained on, 2 held. A labelled train instance without features is counted. */
+/* What becomes of an instance: 0 nothing, 1 trained on, 2 held. A labelled train instance without features is counted.
+ */
 static int role_of(struct build *b, struct db_stmt *s, bool count_awaiting)
 {
     size_t id = (size_t)db_int(s, 0);
@@ -206,7 +209,8 @@ static int role_of(struct build *b, struct db_stmt *s, bool count_awaiting)
     return !db_is_null(s, 4) && !awaiting ? 2 : 0;
 }
 
-/* First pass: how many, so that each array is allocated once. n_test: held ones of split valid come before those of test. */
+/* First pass: how many, so that each array is allocated once. n_test: held ones of split valid come before those of
+ * test. */
 static enum amx_status count_instances(struct build *b, size_t *n_valid, struct amx_error *err)
 {
     DB_STMT(s);
@@ -358,8 +362,8 @@ static enum amx_status choose_annotators(struct build *b, uint32_t **new_rank, s
     return AMX_OK;
 }
 
-/* Labels of one kind (trained on or held), by (instance rank, annotator rank): counted by annotator first, then stably by
- * instance, which is a radix sort with two digits. */
+/* Labels of one kind (trained on or held), by (instance rank, annotator rank): counted by annotator first, then stably
+ * by instance, which is a radix sort with two digits. */
 static enum amx_status sort_labels(struct build *b, bool held, size_t n_rows, size_t n_labels, struct triple **out,
                                    struct amx_error *err)
 {

@@ -1,4 +1,5 @@
-/* training_measure.c - how much there is to train on, found without reading it: for refusing a run before it is queued. */
+/* training_measure.c - how much there is to train on, found without reading it: for refusing a run before it is queued.
+ */
 #include "store/training.h"
 
 #include <stdbool.h>

@@ -1,19 +1,21 @@
 /* writer.c - the one thread that writes.
  *
- * Queue: a fixed number of lanes, chosen by project, each with a FIFO of single writes and one of batches. A group takes from
- * the lanes in turn, so that a project with a million rows waiting delays another's label by one group at most; and batches
- * only up to WRITER_BULK_ROWS rows a group, so that this one group is short. Nothing is allocated to queue a job.
+ * Queue: a fixed number of lanes, chosen by project, each with a FIFO of single writes and one of batches. A group
+ * takes from the lanes in turn, so that a project with a million rows waiting delays another's label by one group at
+ * most; and batches only up to WRITER_BULK_ROWS rows a group, so that this one group is short. Nothing is allocated to
+ * queue a job.
  *
- * Group: one transaction, a savepoint per job; a group of one job needs none and is rolled back as a whole. Nobody is told
- * anything before COMMIT has returned. When COMMIT fails, what the disk holds is not known until ROLLBACK: every job of the
- * group is told AMX_BUSY (send it again) or AMX_FULL.
+ * Group: one transaction, a savepoint per job; a group of one job needs none and is rolled back as a whole. Nobody is
+ * told anything before COMMIT has returned. When COMMIT fails, what the disk holds is not known until ROLLBACK: every
+ * job of the group is told AMX_BUSY (send it again) or AMX_FULL.
  *
- * Trouble: a full disk makes the writer read-only; it tries the disk every five seconds and comes back by itself. A corrupt
- * database makes it read-only for good. After a failed fsync nothing more is written by this process (the kernel may have
- * dropped the pages and would call the next fsync a success): `fatal` tells the service to end with 75.
+ * Trouble: a full disk makes the writer read-only; it tries the disk every five seconds and comes back by itself. A
+ * corrupt database makes it read-only for good. After a failed fsync nothing more is written by this process (the
+ * kernel may have dropped the pages and would call the next fsync a success): `fatal` tells the service to end with 75.
  *
- * Checkpoints run here: PASSIVE when the WAL has grown by 16 MiB, with a short wait for readers when it is over 64 MiB, and
- * TRUNCATE when nothing came for a second. So does the work for idle time (purges), one small transaction at a time.
+ * Checkpoints run here: PASSIVE when the WAL has grown by 16 MiB, with a short wait for readers when it is over 64 MiB,
+ * and TRUNCATE when nothing came for a second. So does the work for idle time (purges), one small transaction at a
+ * time.
  *
  * Lock: w->mu, for the queue, the state and the figures; never held while SQL or a job's code runs.
  */
@@ -35,13 +37,13 @@
 #include "util/log.h"
 
 enum {
-    LANES = 256,                      /* projects are numbered one by one, so neighbours never share one */
+    LANES = 256, /* projects are numbered one by one, so neighbours never share one */
     QUEUE_DEFAULT = 10000,
-    IDLE_MS = 50,                     /* quiet this long: time for work that can wait */
-    TRUNCATE_MS = 1000,               /* and this long: time to empty the WAL */
-    BUSY_STEP_MS = 2000,              /* while it is never quiet, one step of it this often */
-    OLD_KEYS_MS = 60000,              /* how often old idempotency keys are looked for */
-    PROBE_MS = 5000,                  /* how often a full disk is tried */
+    IDLE_MS = 50,        /* quiet this long: time for work that can wait */
+    TRUNCATE_MS = 1000,  /* and this long: time to empty the WAL */
+    BUSY_STEP_MS = 2000, /* while it is never quiet, one step of it this often */
+    OLD_KEYS_MS = 60000, /* how often old idempotency keys are looked for */
+    PROBE_MS = 5000,     /* how often a full disk is tried */
     PROBE_BYTES = 256 * 1024,
     CHECKPOINT_BYTES = 16 * 1024 * 1024,
     LONG_WAL_BYTES = 64 * 1024 * 1024,
@@ -60,27 +62,27 @@ struct writer_wait {
 };
 
 struct writer {
-    struct db *db;                  /* the thread's own */
+    struct db *db; /* the thread's own */
     pthread_t thread;
     pthread_mutex_t mu;
-    pthread_cond_t work;            /* something was queued, or stop */
-    struct lane lanes[LANES];       /* guarded by mu */
-    unsigned turn;                  /* lane that comes first next time; the thread's own */
-    size_t limit;                   /* written once */
-    bool stopping, asleep;          /* guarded by mu */
-    struct writer_stats stats;      /* guarded by mu */
-    void (*fatal)(void *context);   /* guarded by mu */
+    pthread_cond_t work;          /* something was queued, or stop */
+    struct lane lanes[LANES];     /* guarded by mu */
+    unsigned turn;                /* lane that comes first next time; the thread's own */
+    size_t limit;                 /* written once */
+    bool stopping, asleep;        /* guarded by mu */
+    struct writer_stats stats;    /* guarded by mu */
+    void (*fatal)(void *context); /* guarded by mu */
     void *fatal_context;
     struct {
         writer_idle_fn *step;
         void *context;
-    } idle[IDLE_FUNCTIONS];         /* [n_idle] never changed once counted */
-    size_t n_idle;                  /* guarded by mu */
+    } idle[IDLE_FUNCTIONS]; /* [n_idle] never changed once counted */
+    size_t n_idle;          /* guarded by mu */
 
     /* The thread's own. */
-    int64_t wal_base;               /* size of the WAL at the last checkpoint */
-    bool wal_dirty;                 /* written since the last TRUNCATE */
-    bool idle_due;                  /* something was written since the idle work was done */
+    int64_t wal_base; /* size of the WAL at the last checkpoint */
+    bool wal_dirty;   /* written since the last TRUNCATE */
+    bool idle_due;    /* something was written since the idle work was done */
     int64_t next_old_keys_ms, next_busy_step_ms, next_probe_ms, quiet_since_ms; /* monotonic */
 };
 
@@ -175,7 +177,8 @@ static size_t take_locked(struct writer *w, struct write_job **out, bool everyth
                 found = true;
             }
             job = lane->batches.first;
-            if (job == NULL || (!everything && (n == WRITER_GROUP_JOBS || (rows > 0 && rows + job->rows > WRITER_BULK_ROWS))))
+            if (job == NULL ||
+                (!everything && (n == WRITER_GROUP_JOBS || (rows > 0 && rows + job->rows > WRITER_BULK_ROWS))))
                 continue;
             push(&group, pop(&lane->batches));
             rows += job->rows;
@@ -527,8 +530,9 @@ static void refuse_all(struct writer *w, enum amx_status why)
     (void)pthread_mutex_lock(&w->mu);
     (void)take_locked(w, &jobs, true);
     (void)pthread_mutex_unlock(&w->mu);
-    (void)error_set(&err, why, why == AMX_FULL ? "the disk is full; nothing was written"
-                                               : "the database is read-only after an error; nothing was written");
+    (void)error_set(&err, why,
+                    why == AMX_FULL ? "the disk is full; nothing was written"
+                                    : "the database is read-only after an error; nothing was written");
     fail_jobs(jobs, &err);
     finish_jobs(w, jobs);
 }

@@ -1,8 +1,9 @@
 /* writer.h - the one thread that writes. Group commit: everything that waits now (at most 512 jobs) becomes one
  * transaction, each job in a savepoint of its own; after COMMIT every job learns its own outcome.
  *
- * Why one thread and one connection: no SQLITE_BUSY inside the process, and no way into the WAL-reset bug of SQLite before
- * 3.51.3 (checkpoints run here too). The thread never waits for more jobs: what arrives during a COMMIT is the next group.
+ * Why one thread and one connection: no SQLITE_BUSY inside the process, and no way into the WAL-reset bug of SQLite
+ * before 3.51.3 (checkpoints run here too). The thread never waits for more jobs: what arrives during a COMMIT is the
+ * next group.
  */
 #ifndef WORK_WRITER_H
 #define WORK_WRITER_H
@@ -21,18 +22,19 @@ struct write_job {
     /* Runs in the writer thread when the outcome is durable (or failed): status and error are set. Usually resumes a
      * request; the job may be freed by it. Not called for writer_run. */
     void (*done)(struct write_job *job);
-    size_t rows;              /* 0 = a single write; else a batch of a bulk body with so many rows. Batches of a project keep
-                               * their order; single writes may overtake them. */
-    int64_t project_id;       /* whose turn: projects are served in turn when many wait; 0 = the program's own */
-    enum amx_status status;   /* AMX_OK only after COMMIT said so */
+    size_t rows;        /* 0 = a single write; else a batch of a bulk body with so many rows. Batches of a project keep
+                         * their order; single writes may overtake them. */
+    int64_t project_id; /* whose turn: projects are served in turn when many wait; 0 = the program's own */
+    enum amx_status status; /* AMX_OK only after COMMIT said so */
     struct amx_error error;
-    struct write_job *next;   /* the writer's, like the next one */
+    struct write_job *next; /* the writer's, like the next one */
     struct writer_wait *wait;
 };
 
 enum {
-    WRITER_GROUP_JOBS = 512,  /* jobs in one transaction */
-    WRITER_BULK_ROWS = 8192   /* rows of batches in one transaction: bounds how long a single write waits for its COMMIT */
+    WRITER_GROUP_JOBS = 512, /* jobs in one transaction */
+    WRITER_BULK_ROWS =
+        8192 /* rows of batches in one transaction: bounds how long a single write waits for its COMMIT */
 };
 
 struct writer_stats {
@@ -41,22 +43,24 @@ struct writer_stats {
     double last_commit_seconds, total_commit_seconds;
     int64_t wal_bytes;
     double last_checkpoint_seconds;
-    bool read_only;           /* disk full or corrupt: writes are refused with AMX_FULL / AMX_CORRUPT */
-    enum amx_status why;      /* AMX_OK, AMX_FULL, AMX_CORRUPT, AMX_IO (fsync failed) */
+    bool read_only;      /* disk full or corrupt: writes are refused with AMX_FULL / AMX_CORRUPT */
+    enum amx_status why; /* AMX_OK, AMX_FULL, AMX_CORRUPT, AMX_IO (fsync failed) */
 };
 
 /* Starts the thread on the store's write connection; queue_limit jobs may wait (default 10,000). */
 AMX_CHECK enum amx_status writer_start(struct db *db, size_t queue_limit, struct writer **out, struct amx_error *err);
-/* Takes the job until done() runs. AMX_BUSY: queue full or stopping, AMX_FULL / AMX_CORRUPT / AMX_IO: read-only; then the
- * job is still the caller's and done is not called. Any thread; never blocks. */
+/* Takes the job until done() runs. AMX_BUSY: queue full or stopping, AMX_FULL / AMX_CORRUPT / AMX_IO: read-only; then
+ * the job is still the caller's and done is not called. Any thread; never blocks. */
 AMX_CHECK enum amx_status writer_submit(struct writer *writer, struct write_job *job);
 /* Submits and waits; for threads of our own (trainers, start-up), never for HTTP threads or inside apply/done. */
 AMX_CHECK enum amx_status writer_run(struct writer *writer, struct write_job *job);
-/* Called once, in the writer's thread, after an fsync error: nothing can be trusted to reach the disk by this process any more.
- * All later writes are refused (AMX_IO). The service ends the process with 75 so that a new one recovers. Before submitting. */
+/* Called once, in the writer's thread, after an fsync error: nothing can be trusted to reach the disk by this process
+ * any more. All later writes are refused (AMX_IO). The service ends the process with 75 so that a new one recovers.
+ * Before submitting. */
 void writer_on_fatal(struct writer *writer, void (*fatal)(void *context), void *context);
-/* Work for idle time, in the writer's thread, one job of its own: does a step of at most some 5,000 rows and sets *worked when
- * there is more. The writer has the store's own steps (purges, old keys); this adds one. Before submitting. At most 4. */
+/* Work for idle time, in the writer's thread, one job of its own: does a step of at most some 5,000 rows and sets
+ * *worked when there is more. The writer has the store's own steps (purges, old keys); this adds one. Before
+ * submitting. At most 4. */
 typedef enum amx_status writer_idle_fn(struct db *db, void *context, bool *worked, struct amx_error *err);
 AMX_CHECK enum amx_status writer_on_idle(struct writer *writer, writer_idle_fn *step, void *context);
 void writer_get_stats(struct writer *writer, struct writer_stats *out);

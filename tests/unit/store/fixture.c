@@ -57,8 +57,11 @@ int64_t add_project(struct fixture *f, const char *name, size_t feature_dim)
 {
     static const char *const names[FIXTURE_CLASSES] = {"a", "b", "c", "d"};
     struct slice classes[FIXTURE_CLASSES];
-    struct project_new project = {.name = text(name), .classes = classes, .n_classes = FIXTURE_CLASSES,
-                                  .feature_dim = feature_dim, .now_ms = f->now};
+    struct project_new project = {.name = text(name),
+                                  .classes = classes,
+                                  .n_classes = FIXTURE_CLASSES,
+                                  .feature_dim = feature_dim,
+                                  .now_ms = f->now};
     int64_t id = 0;
 
     for (int i = 0; i < FIXTURE_CLASSES; i++)
@@ -125,12 +128,17 @@ static enum amx_status end(struct fixture *f, struct changes *ch, enum amx_statu
     return status;
 }
 
-enum amx_status put_label(struct fixture *f, const char *instance, const char *annotator, int class_index, int64_t given,
-                          const char *ref, struct label_result *out)
+enum amx_status put_label(struct fixture *f, const char *instance, const char *annotator, int class_index,
+                          int64_t given, const char *ref, struct label_result *out)
 {
     struct changes ch;
-    struct label_put put = {.instance = text(instance), .annotator = text(annotator), .class_index = class_index,
-                            .ref = text(ref), .given_ms = given, .duration_ms = -1, .create_instance = true};
+    struct label_put put = {.instance = text(instance),
+                            .annotator = text(annotator),
+                            .class_index = class_index,
+                            .ref = text(ref),
+                            .given_ms = given,
+                            .duration_ms = -1,
+                            .create_instance = true};
     enum amx_status status = begin(f, &ch);
 
     if (status == AMX_OK)
@@ -203,12 +211,14 @@ void purge(struct fixture *f)
     }
 }
 
-#define LIVE " FROM labels l JOIN annotators a ON a.project_id = l.project_id AND a.id = l.annotator_id AND a.gone = 0" \
-             " WHERE l.project_id = ?1 AND l.state = 0"
+#define LIVE                                                                                                           \
+    " FROM labels l JOIN annotators a ON a.project_id = l.project_id AND a.id = l.annotator_id AND a.gone = 0"         \
+    " WHERE l.project_id = ?1 AND l.state = 0"
 static const struct {
     const char *name, *kept, *counted;
 } counters[] = {
-    {"instances", "SELECT n_instances FROM projects WHERE id = ?1", "SELECT count(*) FROM instances WHERE project_id = ?1"},
+    {"instances", "SELECT n_instances FROM projects WHERE id = ?1",
+     "SELECT count(*) FROM instances WHERE project_id = ?1"},
     {"annotators", "SELECT n_annotators FROM projects WHERE id = ?1",
      "SELECT count(*) FROM annotators WHERE project_id = ?1 AND gone = 0"},
     {"labels", "SELECT n_labels FROM projects WHERE id = ?1", "SELECT count(*)" LIVE},
@@ -224,7 +234,8 @@ static const struct {
     {"annotators whose counters are wrong", "SELECT 0",
      "SELECT count(*) FROM annotators x WHERE x.project_id = ?1 AND x.gone = 0 AND"
      " (x.n_labels <> (SELECT count(*) FROM labels l WHERE l.project_id = ?1 AND l.annotator_id = x.id AND l.state = 0)"
-     " OR x.n_skipped <> (SELECT count(*) FROM labels l WHERE l.project_id = ?1 AND l.annotator_id = x.id AND l.state = 0"
+     " OR x.n_skipped <> (SELECT count(*) FROM labels l WHERE l.project_id = ?1 AND l.annotator_id = x.id AND l.state "
+     "= 0"
      " AND l.class IS NULL)"
      " OR x.gold_of <> (SELECT count(*) FROM labels l JOIN instances i ON i.project_id = l.project_id AND"
      " i.id = l.instance_id WHERE l.project_id = ?1 AND l.annotator_id = x.id AND l.state = 0 AND l.class IS NOT NULL"

@@ -11,16 +11,18 @@
 #include "store/projects.h"
 #include "store/store.h"
 
-enum { FIXTURE_CLASSES = 4 };
+enum {
+    FIXTURE_CLASSES = 4
+};
 
 struct fixture {
     char folder[64];
-    char path[96];         /* of the database */
+    char path[96]; /* of the database */
     struct store *store;
-    struct db *db;         /* its writer */
-    int64_t project;       /* "music", classes a b c d */
+    struct db *db;   /* its writer */
+    int64_t project; /* "music", classes a b c d */
     size_t dim;
-    int64_t now;           /* time of the next job; each takes a second */
+    int64_t now; /* time of the next job; each takes a second */
     struct amx_error err;
 };
 
@@ -38,8 +40,8 @@ int64_t ask(struct fixture *f, const char *sql);
 
 int64_t add_project(struct fixture *f, const char *name, size_t feature_dim);
 /* Each is one committed job; a failure is rolled back and returned. */
-enum amx_status put_label(struct fixture *f, const char *instance, const char *annotator, int class_index, int64_t given,
-                          const char *ref, struct label_result *out);
+enum amx_status put_label(struct fixture *f, const char *instance, const char *annotator, int class_index,
+                          int64_t given, const char *ref, struct label_result *out);
 enum amx_status put_instance(struct fixture *f, const char *name, const float *features, enum split split, int gold,
                              enum put_outcome *out);
 enum amx_status put_gold(struct fixture *f, const char *instance, int class_index); /* -1 deletes */

@@ -1,4 +1,5 @@
-/* After any sequence of operations the counters equal a recount: 10,000 random operations, the seed printed on failure. */
+/* After any sequence of operations the counters equal a recount: 10,000 random operations, the seed printed on failure.
+ */
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -7,7 +8,12 @@
 #include "store/annotators.h"
 #include "test.h"
 
-enum { OPERATIONS = 10000, INSTANCES = 60, ANNOTATORS = 12, JOB = 25 };
+enum {
+    OPERATIONS = 10000,
+    INSTANCES = 60,
+    ANNOTATORS = 12,
+    JOB = 25
+};
 
 static uint64_t state;
 
@@ -31,14 +37,20 @@ static enum amx_status operate(struct fixture *f, struct changes *ch)
     (void)snprintf(annotator, sizeof(annotator), "a%u", roll(ANNOTATORS));
     (void)snprintf(ref, sizeof(ref), "r%u", roll(40));
     if (kind < 60) {
-        struct label_put put = {.instance = text(instance), .annotator = text(annotator),
+        struct label_put put = {.instance = text(instance),
+                                .annotator = text(annotator),
                                 .class_index = roll(6) == 0 ? LABEL_SKIPPED : (int)roll(FIXTURE_CLASSES),
-                                .ref = text(roll(4) == 0 ? ref : NULL), .given_ms = roll(3) == 0 ? 1 + roll(1000) : 0,
-                                .duration_ms = -1, .create_instance = roll(2) == 0};
+                                .ref = text(roll(4) == 0 ? ref : NULL),
+                                .given_ms = roll(3) == 0 ? 1 + roll(1000) : 0,
+                                .duration_ms = -1,
+                                .create_instance = roll(2) == 0};
         return labels_put(ch, &put, &r, &f->err);
     }
     if (kind < 75) {
-        struct instance_put put = {.name = text(instance), .features = roll(3) == 0 ? NULL : roll(2) ? x : y,
+        struct instance_put put = {.name = text(instance),
+                                   .features = roll(3) == 0 ? NULL
+                                               : roll(2)    ? x
+                                                            : y,
                                    .split = (enum split)((int)roll(4) - 1),
                                    .gold_class = roll(3) == 0 ? (int)roll(FIXTURE_CLASSES) : -1};
         return instances_put(ch, &put, &o, &id, &f->err);

@@ -46,7 +46,8 @@ TEST(instances_metadata_comes_and_goes)
     enum put_outcome o;
     int64_t id;
     struct instance_row row;
-    struct instance_put put = {.name = text("i1"), .split = SPLIT_KEEP, .gold_class = -1, .metadata = text("{\"a\":1}")};
+    struct instance_put put = {
+        .name = text("i1"), .split = SPLIT_KEEP, .gold_class = -1, .metadata = text("{\"a\":1}")};
 
     fixture_init(&f, 0);
     CHECK_INT(db_begin(f.db, &f.err), AMX_OK);
@@ -133,7 +134,8 @@ TEST(instances_list_filters)
     for (int i = 0; i < 30; i++) {
         (void)snprintf(name, sizeof(name), "i%02d", 29 - i);
         CHECK_INT(put_instance(&f, name, i % 3 == 0 ? NULL : x, i % 5 == 0 ? SPLIT_TEST : SPLIT_KEEP,
-                               i % 7 == 0 ? 1 : -1, &o), AMX_OK);
+                               i % 7 == 0 ? 1 : -1, &o),
+                  AMX_OK);
         if (i % 2 == 0)
             CHECK_INT(put_label(&f, name, "ana", 1, 0, NULL, &r), AMX_OK);
     }
@@ -141,15 +143,16 @@ TEST(instances_list_filters)
         struct instance_filter filter;
         size_t expected;
     } cases[] = {
-        {INSTANCE_FILTER_ALL, 30},         {{SPLIT_TEST, -1, -1, -1}, 6}, {{SPLIT_TRAIN, -1, -1, -1}, 24},
-        {{SPLIT_VALID, -1, -1, -1}, 0},    {{SPLIT_KEEP, 0, -1, -1}, 15}, {{SPLIT_KEEP, 1, -1, -1}, 15},
-        {{SPLIT_KEEP, -1, 1, -1}, 5},      {{SPLIT_KEEP, -1, 0, -1}, 25}, {{SPLIT_KEEP, -1, -1, 1}, 10},
-        {{SPLIT_KEEP, -1, -1, 0}, 20},     {{SPLIT_TEST, 0, -1, 1}, 1},   {{SPLIT_TEST, 1, 1, 1}, 1},
+        {INSTANCE_FILTER_ALL, 30},      {{SPLIT_TEST, -1, -1, -1}, 6}, {{SPLIT_TRAIN, -1, -1, -1}, 24},
+        {{SPLIT_VALID, -1, -1, -1}, 0}, {{SPLIT_KEEP, 0, -1, -1}, 15}, {{SPLIT_KEEP, 1, -1, -1}, 15},
+        {{SPLIT_KEEP, -1, 1, -1}, 5},   {{SPLIT_KEEP, -1, 0, -1}, 25}, {{SPLIT_KEEP, -1, -1, 1}, 10},
+        {{SPLIT_KEEP, -1, -1, 0}, 20},  {{SPLIT_TEST, 0, -1, 1}, 1},   {{SPLIT_TEST, 1, 1, 1}, 1},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         memset(&names, 0, sizeof(names));
-        CHECK_INT(instances_list(f.db, f.project, &cases[i].filter, INT64_MIN, 40, INSTANCES_FEATURES, note, &names, &more,
-                                 &f.err), AMX_OK);
+        CHECK_INT(instances_list(f.db, f.project, &cases[i].filter, INT64_MIN, 40, INSTANCES_FEATURES, note, &names,
+                                 &more, &f.err),
+                  AMX_OK);
         CHECK_INT(names.n, cases[i].expected);
         CHECK(!more);
     }

@@ -287,8 +287,8 @@ TEST(labels_after_undo_remember_nothing)
     struct fixture f;
     struct changes ch;
     struct label_result r;
-    struct label_put put = {.instance = text("i1"), .annotator = text("ana"), .class_index = 1, .duration_ms = -1,
-                            .create_instance = true};
+    struct label_put put = {
+        .instance = text("i1"), .annotator = text("ana"), .class_index = 1, .duration_ms = -1, .create_instance = true};
 
     fixture_init(&f, 0);
     CHECK_INT(db_begin(f.db, &f.err), AMX_OK);

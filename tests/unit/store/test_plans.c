@@ -31,20 +31,25 @@ TEST(plans_of_lists_use_their_indexes)
         const char *sql, *must_have;
     } cases[] = {
         {"EXPLAIN QUERY PLAN SELECT i.id FROM instances i WHERE i.project_id = 1 AND i.id > 5 AND i.labelled = 0"
-         " ORDER BY i.id LIMIT 5", "instances_unlabelled"},
+         " ORDER BY i.id LIMIT 5",
+         "instances_unlabelled"},
         {"EXPLAIN QUERY PLAN SELECT i.id FROM instances i WHERE i.project_id = 1 AND i.id > 5 AND i.gold IS NOT NULL"
-         " ORDER BY i.id LIMIT 5", "instances_gold"},
+         " ORDER BY i.id LIMIT 5",
+         "instances_gold"},
         {"EXPLAIN QUERY PLAN SELECT i.id FROM instances i WHERE i.project_id = 1 AND i.id > 5 AND i.awaiting = 1"
-         " ORDER BY i.id LIMIT 5", "instances_awaiting"},
+         " ORDER BY i.id LIMIT 5",
+         "instances_awaiting"},
         {"EXPLAIN QUERY PLAN SELECT i.id FROM instances i WHERE i.project_id = 1 AND i.id > 5 AND i.split <> 0"
-         " AND i.split = 2 ORDER BY i.id LIMIT 5", "instances_held"},
+         " AND i.split = 2 ORDER BY i.id LIMIT 5",
+         "instances_held"},
         {"EXPLAIN QUERY PLAN SELECT name FROM instances WHERE project_id = 1 ORDER BY name", "PRIMARY KEY"},
         {"EXPLAIN QUERY PLAN SELECT id FROM annotators WHERE project_id = 1 AND gone = 0 ORDER BY name",
          "annotators_by_name"},
         {"EXPLAIN QUERY PLAN SELECT seq FROM labels WHERE project_id = 1 AND annotator_id = 2 AND seq > 5 ORDER BY seq",
          "labels_by_annotator"},
         {"EXPLAIN QUERY PLAN SELECT seq FROM labels WHERE project_id = 1 AND ref IS NOT NULL AND ref = 'x' AND seq > 5"
-         " ORDER BY seq", "labels_ref"},
+         " ORDER BY seq",
+         "labels_ref"},
     };
     struct fixture f;
 
@@ -77,8 +82,11 @@ TEST(plans_of_the_feed_do_not_walk_it)
     for (int i = 0; i < 20000; i++) {
         (void)snprintf(instance, sizeof(instance), "i%d", i % 2000);
         (void)snprintf(annotator, sizeof(annotator), "a%d", i / 2000);
-        struct label_put put = {.instance = text(instance), .annotator = text(annotator), .class_index = i % 4,
-                                .duration_ms = -1, .create_instance = true};
+        struct label_put put = {.instance = text(instance),
+                                .annotator = text(annotator),
+                                .class_index = i % 4,
+                                .duration_ms = -1,
+                                .create_instance = true};
         if (labels_put(&ch, &put, &r, &f.err) != AMX_OK)
             CHECK(false);
     }

@@ -51,7 +51,7 @@ TEST(projects_round_trip)
 TEST(projects_too_many_classes)
 {
     struct fixture f;
-    static char names[AMX_MAX_CLASSES][8];
+    static char names[AMX_MAX_CLASSES][16];
     static struct slice classes[AMX_MAX_CLASSES];
 
     fixture_init(&f, 0);
@@ -115,12 +115,18 @@ TEST(projects_names_are_unique_until_deleted)
 TEST(projects_purge_leaves_nothing_and_nobody_else)
 {
     static const char *const tables[] = {
-        "SELECT count(*) FROM labels WHERE project_id = ?1",          "SELECT count(*) FROM instances WHERE project_id = ?1",
-        "SELECT count(*) FROM features WHERE project_id = ?1",        "SELECT count(*) FROM annotators WHERE project_id = ?1",
-        "SELECT count(*) FROM departed_instances WHERE project_id = ?1", "SELECT count(*) FROM runs WHERE project_id = ?1",
-        "SELECT count(*) FROM models WHERE project_id = ?1",          "SELECT count(*) FROM model_chunks WHERE project_id = ?1",
-        "SELECT count(*) FROM model_annotators WHERE project_id = ?1", "SELECT count(*) FROM classes WHERE project_id = ?1",
-        "SELECT count(*) FROM idempotency WHERE project_id = ?1",     "SELECT count(*) FROM projects WHERE id = ?1",
+        "SELECT count(*) FROM labels WHERE project_id = ?1",
+        "SELECT count(*) FROM instances WHERE project_id = ?1",
+        "SELECT count(*) FROM features WHERE project_id = ?1",
+        "SELECT count(*) FROM annotators WHERE project_id = ?1",
+        "SELECT count(*) FROM departed_instances WHERE project_id = ?1",
+        "SELECT count(*) FROM runs WHERE project_id = ?1",
+        "SELECT count(*) FROM models WHERE project_id = ?1",
+        "SELECT count(*) FROM model_chunks WHERE project_id = ?1",
+        "SELECT count(*) FROM model_annotators WHERE project_id = ?1",
+        "SELECT count(*) FROM classes WHERE project_id = ?1",
+        "SELECT count(*) FROM idempotency WHERE project_id = ?1",
+        "SELECT count(*) FROM projects WHERE id = ?1",
     };
     struct fixture f;
     struct label_result r;
@@ -128,8 +134,12 @@ TEST(projects_purge_leaves_nothing_and_nobody_else)
     float x[1] = {1};
     char name[24];
     int64_t other, number, id;
-    struct run_spec spec = {.method = text("m"), .gold_use = text("evaluate"), .activate = text("always"),
-                            .settings = text("{}"), .seed = 1, .ensemble = 1};
+    struct run_spec spec = {.method = text("m"),
+                            .gold_use = text("evaluate"),
+                            .activate = text("always"),
+                            .settings = text("{}"),
+                            .seed = 1,
+                            .ensemble = 1};
     struct model_new model = {.method = text("m"), .settings = text("{}"), .ensemble = 1};
     struct model_annotator annotator = {.annotator_id = 1, .labels = 1, .n_classes = FIXTURE_CLASSES};
     struct idempotency_row key = {.status = 201, .created_ms = 1};
@@ -185,7 +195,8 @@ static enum amx_status see_token(void *context, const struct token_row *row)
 TEST(tokens_insert_list_revoke)
 {
     struct fixture f;
-    struct token_row row = {.name = text("ci"), .prefix = text("amx_abcd"), .scopes = 5, .created_ms = 10, .expires_ms = 99};
+    struct token_row row = {
+        .name = text("ci"), .prefix = text("amx_abcd"), .scopes = 5, .created_ms = 10, .expires_ms = 99};
     struct tokens tokens = {.n = 0};
     int64_t id = 0, n = -1;
     bool more = true;
@@ -216,8 +227,11 @@ TEST(tokens_insert_list_revoke)
 TEST(idempotency_rows_live_for_a_day)
 {
     struct fixture f;
-    struct idempotency_row row = {.status = 201, .media_type = text("application/json"), .body = text("{\"a\":1}"),
-                                  .created_ms = 1000, .request_hash = {7}};
+    struct idempotency_row row = {.status = 201,
+                                  .media_type = text("application/json"),
+                                  .body = text("{\"a\":1}"),
+                                  .created_ms = 1000,
+                                  .request_hash = {7}};
     struct idempotency_row got;
     int64_t day = IDEMPOTENCY_KEEP_MS;
     bool worked;

@@ -12,8 +12,13 @@
 
 static struct run_spec spec_of(int64_t seed)
 {
-    return (struct run_spec){.method = text("annot_mix"), .gold_use = text("evaluate"), .activate = text("always"),
-                             .settings = text("{\"alpha\":1}"), .seed = seed, .ensemble = 2, .folds = 0};
+    return (struct run_spec){.method = text("annot_mix"),
+                             .gold_use = text("evaluate"),
+                             .activate = text("always"),
+                             .settings = text("{\"alpha\":1}"),
+                             .seed = seed,
+                             .ensemble = 2,
+                             .folds = 0};
 }
 
 static int64_t queue(struct fixture *f, int64_t project, int64_t seed)
@@ -43,8 +48,15 @@ TEST(runs_queue_and_finish)
     struct fixture f;
     struct run_row row;
     struct run_spec spec = spec_of(1), other = spec_of(2);
-    struct run_end end = {.state = RUN_SUCCEEDED, .label_seq = 4, .labels_used = 10, .instances_used = 5,
-                          .model_number = 1, .activated = 1, .metrics = text("{}"), .loss_curve = text("[1]"), .now_ms = 77};
+    struct run_end end = {.state = RUN_SUCCEEDED,
+                          .label_seq = 4,
+                          .labels_used = 10,
+                          .instances_used = 5,
+                          .model_number = 1,
+                          .activated = 1,
+                          .metrics = text("{}"),
+                          .loss_curve = text("[1]"),
+                          .now_ms = 77};
     int64_t counts[RUN_STATES], n = 0, seq = -1;
 
     fixture_init(&f, 0);
@@ -86,7 +98,11 @@ TEST(runs_queue_and_finish)
 TEST(runs_are_claimed_in_turn)
 {
     struct fixture f;
-    struct run_end end = {.state = RUN_FAILED, .label_seq = -1, .labels_used = -1, .instances_used = -1, .activated = -1,
+    struct run_end end = {.state = RUN_FAILED,
+                          .label_seq = -1,
+                          .labels_used = -1,
+                          .instances_used = -1,
+                          .activated = -1,
                           .error = text("x")};
 
     fixture_init(&f, 0);
@@ -181,14 +197,25 @@ TEST(runs_list_newest_first)
 
 /* ---- models ---- */
 
-static const struct model_new about = {.method = {"annot_mix", 9}, .settings = {"{}", 2}, .seed = 3, .ensemble = 1,
-                                       .run_number = 1, .label_seq = 4, .labels_used = 10, .instances_used = 5,
-                                       .data_hash = {"sha256:0", 8}, .now_ms = 50};
+static const struct model_new about = {.method = {"annot_mix", 9},
+                                       .settings = {"{}", 2},
+                                       .seed = 3,
+                                       .ensemble = 1,
+                                       .run_number = 1,
+                                       .label_seq = 4,
+                                       .labels_used = 10,
+                                       .instances_used = 5,
+                                       .data_hash = {"sha256:0", 8},
+                                       .now_ms = 50};
 
 static enum amx_status finish(struct fixture *f, int64_t number, const char *bytes, int64_t n_chunks, bool activate)
 {
-    struct model_end end = {.n_chunks = n_chunks, .size_bytes = (int64_t)strlen(bytes), .metrics = text("{\"x\":1}"),
-                            .population_reliability = 0.5, .n_classes = 2, .activate = activate};
+    struct model_end end = {.n_chunks = n_chunks,
+                            .size_bytes = (int64_t)strlen(bytes),
+                            .metrics = text("{\"x\":1}"),
+                            .population_reliability = 0.5,
+                            .n_classes = 2,
+                            .activate = activate};
 
     digest_of(bytes, strlen(bytes), end.sha256);
     CHECK_INT(db_begin(f->db, &f->err), AMX_OK);
@@ -316,10 +343,15 @@ TEST(models_tell_of_annotators)
     CHECK_INT(put_label(&f, "i1", "bob", 1, 0, NULL, &r), AMX_OK);
     CHECK_INT(models_begin(f.db, f.project, &about, &number, &f.err), AMX_OK);
     CHECK_INT(models_put_chunk(f.db, f.project, number, 0, "abc", 3, &f.err), AMX_OK);
-    row = (struct model_annotator){.annotator_id = 1, .labels = 7, .reliability = 0.5, .class_reliability = two,
-                                   .class_evidence = two, .confusion = four, .n_classes = 2};
+    row = (struct model_annotator){.annotator_id = 1,
+                                   .labels = 7,
+                                   .reliability = 0.5,
+                                   .class_reliability = two,
+                                   .class_evidence = two,
+                                   .confusion = four,
+                                   .n_classes = 2};
     CHECK_INT(models_put_annotator(f.db, f.project, number, &row, &f.err), AMX_OK);
-    row = (struct model_annotator){.annotator_id = 2, .labels = 1, .reliability = NAN, .n_classes = 2};
+    row = (struct model_annotator){.annotator_id = 2, .labels = 1, .reliability = (double)NAN, .n_classes = 2};
     CHECK_INT(models_put_annotator(f.db, f.project, number, &row, &f.err), AMX_OK);
     CHECK_INT(finish(&f, number, "abc", 1, true), AMX_OK);
     CHECK_INT(model_annotators_list(f.db, f.project, number, 0, 10, true, see_annotator, &seen, &more, &f.err), AMX_OK);

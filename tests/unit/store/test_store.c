@@ -1,4 +1,5 @@
-/* Opening a file: the lock, what is refused, migrations, readers, backup; and a process that is killed while it writes. */
+/* Opening a file: the lock, what is refused, migrations, readers, backup; and a process that is killed while it writes.
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>

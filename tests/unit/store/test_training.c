@@ -9,9 +9,19 @@
 static const struct {
     const char *instance, *annotator;
     int class_index;
-} labels[] = {{"i2", "bob", 1}, {"i1", "cyd", 0},           {"i1", "ana", 2}, {"i3", "ana", 3}, {"i2", "ana", 0},
-              {"v1", "bob", 1}, {"i9", "bob", LABEL_SKIPPED}, {"t1", "zoe", 2}, {"i4", "ana", 1}, {"v1", "ana", 3}};
-enum { N = sizeof(labels) / sizeof(labels[0]) };
+} labels[] = {{"i2", "bob", 1},
+              {"i1", "cyd", 0},
+              {"i1", "ana", 2},
+              {"i3", "ana", 3},
+              {"i2", "ana", 0},
+              {"v1", "bob", 1},
+              {"i9", "bob", LABEL_SKIPPED},
+              {"t1", "zoe", 2},
+              {"i4", "ana", 1},
+              {"v1", "ana", 3}};
+enum {
+    N = sizeof(labels) / sizeof(labels[0])
+};
 
 static void fill(struct fixture *f, bool backwards)
 {
@@ -59,7 +69,8 @@ TEST(training_is_in_order_of_names)
         CHECK_STR(t.annotator_names[2], "cyd");
         CHECK_STR(t.class_names[3], "d");
         CHECK(t.features[2] == 1.0f && t.features[3] == -1.0f);
-        static const uint32_t instance[5] = {0, 0, 1, 1, 2}, annotator[5] = {0, 2, 0, 1, 0}, class_index[5] = {2, 0, 0, 1, 3};
+        static const uint32_t instance[5] = {0, 0, 1, 1, 2}, annotator[5] = {0, 2, 0, 1, 0},
+                              class_index[5] = {2, 0, 0, 1, 3};
         CHECK(memcmp(t.label_instance, instance, sizeof(instance)) == 0);
         CHECK(memcmp(t.label_annotator, annotator, sizeof(annotator)) == 0);
         CHECK(memcmp(t.label_class, class_index, sizeof(class_index)) == 0);

@@ -76,9 +76,9 @@ static void teardown(struct bench *b)
 struct counted {
     struct write_job job;
     struct bench *bench;
-    const char *key;          /* meta row to write */
-    enum amx_status fails;    /* after writing it */
-    atomic_int *done, *at;    /* counts the jobs that are over; where this one was in the order */
+    const char *key;       /* meta row to write */
+    enum amx_status fails; /* after writing it */
+    atomic_int *done, *at; /* counts the jobs that are over; where this one was in the order */
     int order;
     char annotator[16];
 };
@@ -157,7 +157,8 @@ static void settle(struct bench *b, atomic_int *done, int n)
 
     while (*done < n) {
         enum amx_status status = writer_run(b->writer, &last.job);
-        CHECK(status == AMX_OK || status == AMX_FULL || status == AMX_IO || status == AMX_CORRUPT || status == AMX_BUSY);
+        CHECK(status == AMX_OK || status == AMX_FULL || status == AMX_IO || status == AMX_CORRUPT ||
+              status == AMX_BUSY);
     }
 }
 
@@ -193,11 +194,13 @@ TEST(writer_run_tells_what_became_of_the_job)
 
 TEST(writer_undoes_only_the_jobs_that_fail)
 {
-    enum { N = 40 };
+    enum {
+        N = 40
+    };
     struct bench b;
     struct gate gate;
     static struct counted jobs[N];
-    static char keys[N][8];
+    static char keys[N][16];
     atomic_int done = 0;
     struct writer_stats before, after;
 
@@ -206,8 +209,10 @@ TEST(writer_undoes_only_the_jobs_that_fail)
     writer_get_stats(b.writer, &before);
     for (int i = 0; i < N; i++) {
         (void)snprintf(keys[i], sizeof(keys[i]), "k%d", i);
-        jobs[i] = (struct counted){.job = {.apply = write_row, .done = is_done, .project_id = i % 3}, .key = keys[i],
-                                   .fails = i % 4 == 0 ? AMX_INVALID : AMX_OK, .done = &done};
+        jobs[i] = (struct counted){.job = {.apply = write_row, .done = is_done, .project_id = i % 3},
+                                   .key = keys[i],
+                                   .fails = i % 4 == 0 ? AMX_INVALID : AMX_OK,
+                                   .done = &done};
         CHECK_INT(writer_submit(b.writer, &jobs[i].job), AMX_OK);
     }
     open_gate(&gate);
@@ -246,7 +251,9 @@ TEST(writer_queue_has_an_end)
 /* A hundred batches of one project wait; a single write of the same project and one of another come last. */
 TEST(writer_lets_single_writes_pass_batches)
 {
-    enum { BATCHES = 100 };
+    enum {
+        BATCHES = 100
+    };
     struct bench b;
     struct gate gate;
     static struct counted batches[BATCHES];
@@ -257,13 +264,17 @@ TEST(writer_lets_single_writes_pass_batches)
     close_gate(&gate, b.writer);
     for (int i = 0; i < BATCHES; i++) {
         batches[i] = (struct counted){.job = {.apply = write_row, .done = is_done, .project_id = 1, .rows = 1000},
-                                      .key = "batch", .done = &done, .at = &at};
+                                      .key = "batch",
+                                      .done = &done,
+                                      .at = &at};
         CHECK_INT(writer_submit(b.writer, &batches[i].job), AMX_OK);
     }
-    same = (struct counted){.job = {.apply = write_row, .done = is_done, .project_id = 1}, .key = "s", .done = &done,
-                            .at = &at};
-    other = (struct counted){.job = {.apply = write_row, .done = is_done, .project_id = 2, .rows = 1000}, .key = "o",
-                             .done = &done, .at = &at};
+    same = (struct counted){
+        .job = {.apply = write_row, .done = is_done, .project_id = 1}, .key = "s", .done = &done, .at = &at};
+    other = (struct counted){.job = {.apply = write_row, .done = is_done, .project_id = 2, .rows = 1000},
+                             .key = "o",
+                             .done = &done,
+                             .at = &at};
     CHECK_INT(writer_submit(b.writer, &same.job), AMX_OK);
     CHECK_INT(writer_submit(b.writer, &other.job), AMX_OK);
     open_gate(&gate);
@@ -385,8 +396,8 @@ TEST(writer_stop_finishes_what_waits)
     setup(&b, 0);
     close_gate(&gate, b.writer);
     for (int i = 0; i < 1000; i++) {
-        jobs[i] = (struct counted){.job = {.apply = write_row, .done = is_done, .project_id = i % 7}, .key = "x",
-                                   .done = &done};
+        jobs[i] = (struct counted){
+            .job = {.apply = write_row, .done = is_done, .project_id = i % 7}, .key = "x", .done = &done};
         CHECK_INT(writer_submit(b.writer, &jobs[i].job), AMX_OK);
     }
     open_gate(&gate);
@@ -432,7 +443,10 @@ TEST(writer_does_idle_work_until_nothing_is_left)
 
 /* ---- many threads, and a recount ---- */
 
-enum { THREADS = 8, EACH = 300 };
+enum {
+    THREADS = 8,
+    EACH = 300
+};
 
 struct labelling {
     struct write_job job;
@@ -446,8 +460,11 @@ static enum amx_status apply_label(struct db *db, struct write_job *job)
     struct labelling *l = (struct labelling *)job;
     struct changes ch;
     struct label_result r;
-    struct label_put put = {.instance = text(l->instance), .annotator = text(l->annotator), .class_index = l->class_index,
-                            .duration_ms = -1, .create_instance = l->class_index == 0};
+    struct label_put put = {.instance = text(l->instance),
+                            .annotator = text(l->annotator),
+                            .class_index = l->class_index,
+                            .duration_ms = -1,
+                            .create_instance = l->class_index == 0};
     enum amx_status status = changes_begin(db, l->project, clock_wall_ms(), &ch, &job->error);
 
     if (status == AMX_OK)
@@ -465,7 +482,8 @@ static void *label_often(void *context)
     struct labeller *me = context;
 
     for (int i = 0; i < EACH; i++) {
-        struct labelling l = {.job = {.apply = apply_label, .project_id = me->bench->project}, .project = me->bench->project,
+        struct labelling l = {.job = {.apply = apply_label, .project_id = me->bench->project},
+                              .project = me->bench->project,
                               .class_index = i % 2};
         (void)snprintf(l.instance, sizeof(l.instance), "i%d", i / 2);
         (void)snprintf(l.annotator, sizeof(l.annotator), "a%d-%d", me->number, i % 2);
