@@ -48,6 +48,7 @@ struct db {
     int64_t changes_at_savepoint;
     struct db_attachment attachment;
     _Atomic bool must_stop;
+    bool is_corrupt;
     _Atomic int64_t wal_frames;
 };
 
@@ -102,6 +103,8 @@ static enum amx_status fail(struct db *db, int rc, struct amx_error *err)
 
     if (rc == SQLITE_IOERR_FSYNC || rc == SQLITE_IOERR_DIR_FSYNC)
         atomic_store(&db->must_stop, true);
+    if (status_of(rc) == AMX_CORRUPT)
+        db->is_corrupt = true;
     return error_set(err, status_of(rc), "database: %s (%d)", text, rc);
 }
 
@@ -228,6 +231,9 @@ void db_close(struct db *db)
     }
     if (db->attachment.free != NULL)
         db->attachment.free(db->attachment.data);
+    /* What must not be written any more must not be written on closing either. */
+    if (db->handle != NULL && (db->is_corrupt || db_must_stop(db)))
+        (void)sqlite3_db_config(db->handle, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, (int *)NULL); /* a flag: cannot fail */
     (void)sqlite3_close_v2(db->handle); /* cannot fail: no statement is left */
     free(db->table);
     free(db->wal_path);
