@@ -114,7 +114,7 @@ class Server:
         with open(self.log_path, encoding="utf-8", errors="replace") as f:
             return f.read()
 
-    def stop(self, limit=15):
+    def stop(self, limit=30):
         """SIGTERM; the exit must be clean and in time. Returns the seconds it took."""
         begin = time.monotonic()
         self.process.send_signal(signal.SIGTERM)

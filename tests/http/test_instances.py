@@ -117,6 +117,15 @@ class Instances(Case):
         self.assertEqual((got["split"], [round(x, 6) for x in got["features"]]), ("test", [-1000, 0.5, 0.01]))
         self.api.get(path + "/instances/a%2C1", expect=200)
 
+    def test_csv_columns_are_found_by_name(self):
+        path = self.project(dim=2)
+        text = 'f1,gold,id,metadata,f0\n2,cat,a,"{""text"":""hi, you""}",1\n,,b,,\n4,cow,c,,3\n4,cat,d,{nonsense,3\n'
+        answer = self.api.csv(path + "/instances", text, expect=200).json
+        self.assertEqual([(e["line"], e["pointer"]) for e in answer["errors"]], [(4, "/gold"), (5, "/metadata")])
+        got = self.api.get(path + "/instances/a?features=true").json
+        self.assertEqual((got["features"], got["gold"], got["metadata"]), ([1, 2], "cat", {"text": "hi, you"}))
+        self.assertTrue(self.api.get(path + "/instances/b").json["awaiting_features"])
+
     def test_csv_with_a_wrong_header(self):
         path = self.project(dim=2)
         for header in ("instance,split,f0", "instance,split,f0,f1,f2", "name,split,f0,f1", "instance,f0,f1,split,x", ""):
