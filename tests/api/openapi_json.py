@@ -6,6 +6,7 @@
 
 The program embeds both files, so that building it needs no YAML parser. Needs python3-yaml.
 """
+
 import json
 import os
 import sys
@@ -57,7 +58,9 @@ def main(arguments):
     if arguments == ["--check"]:
         if up_to_date():
             return 0
-        print("api/openapi.json is not what api/openapi.yaml says; run python3 tests/api/openapi_json.py", file=sys.stderr)
+        print(
+            "api/openapi.json is not what api/openapi.yaml says; run python3 tests/api/openapi_json.py", file=sys.stderr
+        )
         return 1
     if arguments:
         print(__doc__, file=sys.stderr)

@@ -5,9 +5,10 @@
         def test_it(self):
             self.api.get("/v1/projects", expect=200)
 
-The server gets a temporary folder and a free port, is waited for by its ready line, and must end with status 0 on SIGTERM
-without a sanitizer report. Tests wait for conditions (until()), never for times.
+The server gets a temporary folder and a free port, is waited for by its ready line, and must end with status 0
+on SIGTERM without a sanitizer report. Tests wait for conditions (until()), never for times.
 """
+
 import ctypes
 import gzip
 import http.client
@@ -28,7 +29,9 @@ from contract import ROOT, Contract, strict_json
 
 BINARY = os.environ.get("ANNOTMIXD", os.path.join(ROOT, "build", "annotmixd"))
 CONTRACT = Contract()
-REPORT = re.compile(r"ERROR: \w+Sanitizer|WARNING: ThreadSanitizer|runtime error:|ERROR: LeakSanitizer|Assertion .* failed")
+REPORT = re.compile(
+    r"ERROR: \w+Sanitizer|WARNING: ThreadSanitizer|runtime error:|ERROR: LeakSanitizer|Assertion .* failed"
+)
 PATIENCE = 60  # seconds; only a broken program ever waits so long
 DATA = os.path.join(ROOT, "tests", "data")
 
@@ -58,12 +61,23 @@ def clean_environment(**more):
 
 def command(*words, env=None, check=None, cwd=None, timeout=PATIENCE, stdin=None):
     """Runs annotmixd with these words; check: the exit status it must have."""
-    done = subprocess.run([BINARY, *words], env=clean_environment(**(env or {})), cwd=cwd, timeout=timeout,
-                          capture_output=True, input=stdin)
+    done = subprocess.run(
+        [BINARY, *words],
+        env=clean_environment(**(env or {})),
+        cwd=cwd,
+        timeout=timeout,
+        capture_output=True,
+        input=stdin,
+    )
     done.out, done.err = done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
     assert not REPORT.search(done.err), done.err[-4000:]
     if check is not None:
-        assert done.returncode == check, "annotmixd %s: exit status %d\n%s\n%s" % (" ".join(words), done.returncode, done.out, done.err)
+        assert done.returncode == check, "annotmixd %s: exit status %d\n%s\n%s" % (
+            " ".join(words),
+            done.returncode,
+            done.out,
+            done.err,
+        )
     return done
 
 
@@ -88,8 +102,13 @@ class Server:
         libc = ctypes.CDLL(None)
         log = open(self.log_path, "ab")
         words = [BINARY, "serve", "--db", self.db, "--listen", "127.0.0.1:0", *self.args]
-        self.process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=log, env=clean_environment(**self.env),
-                                        preexec_fn=lambda: libc.prctl(1, signal.SIGKILL))  # dies with the tests
+        self.process = subprocess.Popen(
+            words,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            env=clean_environment(**self.env),
+            preexec_fn=lambda: libc.prctl(1, signal.SIGKILL),
+        )  # dies with the tests
         log.close()
         line = self._ready_line()
         match = re.fullmatch(r"annotmixd (\S+) listening on http://127\.0\.0\.1:(\d+)\n", line)
@@ -175,8 +194,19 @@ class Client:
             self.connection.close()
             self.connection = None
 
-    def call(self, method, target, body=None, *, json_body=None, type=None, headers=None, expect=None, check=True,
-             timeout=PATIENCE):
+    def call(
+        self,
+        method,
+        target,
+        body=None,
+        *,
+        json_body=None,
+        type=None,
+        headers=None,
+        expect=None,
+        check=True,
+        timeout=PATIENCE
+    ):
         sent = dict(self.headers)
         if self.token:
             sent["Authorization"] = "Bearer " + self.token
@@ -251,7 +281,9 @@ class Client:
         items, cursor = [], None
         while True:
             join = "&" if "?" in target else "?"
-            page = self.get(target + join + "limit=%d" % limit + ("&cursor=" + cursor if cursor else ""), expect=200).json
+            page = self.get(
+                target + join + "limit=%d" % limit + ("&cursor=" + cursor if cursor else ""), expect=200
+            ).json
             assert len(page["items"]) <= limit
             items += page["items"]
             cursor = page["next_cursor"]
@@ -268,7 +300,9 @@ class Client:
 
     def wait(self, project, run_id, expect_state="succeeded"):
         path = "/v1/projects/%s/training-runs/%d?wait=30" % (project, run_id)
-        run = until(lambda: (lambda r: r if r["finished_at"] else None)(self.get(path, expect=200).json), "the end of a run")
+        run = until(
+            lambda: (lambda r: r if r["finished_at"] else None)(self.get(path, expect=200).json), "the end of a run"
+        )
         if expect_state:
             assert run["state"] == expect_state, run
         return run
@@ -322,8 +356,10 @@ class Case(unittest.TestCase):
         if cls.server.process.poll() is None:
             cls.server.stop()
         else:
-            raise AssertionError("the server has ended by itself, status %s; log:\n%s" % (
-                cls.server.process.returncode, cls.server.log()[-4000:]))
+            raise AssertionError(
+                "the server has ended by itself, status %s; log:\n%s"
+                % (cls.server.process.returncode, cls.server.log()[-4000:])
+            )
 
     _numbers = iter(range(1, 1 << 30))
 

@@ -7,6 +7,7 @@ Classes run in N processes (default: cores, at most 2), each with servers of its
 operation or success status that nobody saw fails the run. The last line is "N passed, N failed, N skipped"; the exit
 status is 1 when anything failed.
 """
+
 import argparse
 import fnmatch
 import importlib.util
@@ -121,7 +122,10 @@ def main():
         for name, seconds, rows, saw in pool.imap_unordered(run_class, jobs):
             seen |= saw
             bad = sum(1 for r in rows if r[1] == "FAIL")
-            print("%-28s %3d tests %6.1f s%s" % (name, len(rows), seconds, "   %d FAILED" % bad if bad else ""), flush=True)
+            print(
+                "%-28s %3d tests %6.1f s%s" % (name, len(rows), seconds, "   %d FAILED" % bad if bad else ""),
+                flush=True,
+            )
             for test, outcome, took, text in rows:
                 counts[outcome] += 1
                 if outcome == "FAIL":
@@ -131,6 +135,7 @@ def main():
                     print("skip %s: %s" % (test, text), flush=True)
     if options.k is None and options.folder == HERE:
         import harness
+
         harness.CONTRACT.seen = seen
         unseen = harness.CONTRACT.unseen()
         counts["FAIL" if unseen else "ok"] += 1

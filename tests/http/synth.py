@@ -1,4 +1,5 @@
 """Small synthetic crowds: three blobs in the plane, annotators from expert to adversary. Same seed, same data."""
+
 import random
 
 CLASSES = ["cat", "dog", "rabbit"]
@@ -22,8 +23,9 @@ class Crowd:
             for annotator in rng.sample(sorted(ANNOTATORS), per_instance):
                 right = rng.random() < ANNOTATORS[annotator]
                 others = [c for c in CLASSES if c != CLASSES[k]]
-                self.labels.append({"instance": name, "annotator": annotator,
-                                    "class": CLASSES[k] if right else rng.choice(others)})
+                self.labels.append(
+                    {"instance": name, "annotator": annotator, "class": CLASSES[k] if right else rng.choice(others)}
+                )
 
     def load(self, api, path, gold=True):
         """Sends all of it to the project at this path."""

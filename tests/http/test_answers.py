@@ -1,4 +1,5 @@
 """Predict, predictions, reliability, consensus: with a model and without."""
+
 import csv
 import io
 import struct
@@ -28,8 +29,14 @@ class Answers(Case):
     # ---- predict ----
 
     def test_predict_as_on_the_wire(self):
-        body = self.ask({"instances": [{"features": [0.1, 2.0]}, {"id": "i0003"}], "annotators": ["expert", "new-one"],
-                         "return": ["p_class", "p_perf", "p_annotation", "p_confusion"]}, expect=200).json
+        body = self.ask(
+            {
+                "instances": [{"features": [0.1, 2.0]}, {"id": "i0003"}],
+                "annotators": ["expert", "new-one"],
+                "return": ["p_class", "p_perf", "p_annotation", "p_confusion"],
+            },
+            expect=200,
+        ).json
         self.assertEqual((body["model"], body["classes"], body["as_of"]["label_seq"]), (1, synth.CLASSES, self.seq))
         first, second = body["predictions"]
         self.assertNotIn("id", first)
@@ -47,19 +54,27 @@ class Answers(Case):
                 self.near(a["p_perf"], sum(p["p_class"][k] * a["p_confusion"][k][k] for k in range(3)))
         self.assertEqual(first["annotators"]["new-one"]["evidence"], 0)
         train = {i["id"] for i in self.crowd.instances if i["split"] == "train"}
-        self.assertEqual(first["annotators"]["expert"]["evidence"],
-                         sum(1 for v in self.crowd.labels if v["annotator"] == "expert" and v["instance"] in train))
+        self.assertEqual(
+            first["annotators"]["expert"]["evidence"],
+            sum(1 for v in self.crowd.labels if v["annotator"] == "expert" and v["instance"] in train),
+        )
 
     def test_return_defaults_to_p_class(self):
         p = self.ask({"instances": [{"features": [0, 0]}]}, expect=200).json["predictions"][0]
         self.assertEqual(set(p), {"class", "confidence", "p_class"})
         p = self.ask({"instances": [{"features": [0, 0]}], "return": []}, expect=200).json["predictions"][0]
         self.assertEqual(set(p), {"class", "confidence"})
-        p = self.ask({"instances": [{"features": [0, 0]}], "annotators": ["x"], "return": ["p_perf"]}, expect=200).json["predictions"][0]
-        self.assertEqual((set(p), set(p["annotators"]["x"])), ({"class", "confidence", "annotators"}, {"p_perf", "evidence"}))
+        p = self.ask({"instances": [{"features": [0, 0]}], "annotators": ["x"], "return": ["p_perf"]}, expect=200).json[
+            "predictions"
+        ][0]
+        self.assertEqual(
+            (set(p), set(p["annotators"]["x"])), ({"class", "confidence", "annotators"}, {"p_perf", "evidence"})
+        )
 
     def test_features_win_over_id(self):
-        both = self.ask({"instances": [{"id": "i0001", "features": [9, 9]}, {"id": "not-stored", "features": [9, 9]}]}, expect=200).json
+        both = self.ask(
+            {"instances": [{"id": "i0001", "features": [9, 9]}, {"id": "not-stored", "features": [9, 9]}]}, expect=200
+        ).json
         alone = self.ask({"instances": [{"features": [9, 9]}]}, expect=200).json
         for p in both["predictions"]:
             self.assertEqual(p["p_class"], alone["predictions"][0]["p_class"])
@@ -81,8 +96,14 @@ class Answers(Case):
     def test_binary(self):
         rows = [i["features"] for i in self.crowd.instances]
         raw = b"".join(struct.pack("<2f", *r) for r in rows)
-        answer = self.api.call("POST", self.path + "/predict", raw, type="application/octet-stream",
-                               headers={"Accept": "application/octet-stream"}, expect=200)
+        answer = self.api.call(
+            "POST",
+            self.path + "/predict",
+            raw,
+            type="application/octet-stream",
+            headers={"Accept": "application/octet-stream"},
+            expect=200,
+        )
         self.assertEqual(answer.header("X-Annotmix-Model"), "1")
         values = struct.unpack("<%df" % (3 * len(rows)), answer.body)
         same = self.ask({"instances": [{"features": r} for r in rows]}).json["predictions"]
@@ -91,25 +112,36 @@ class Answers(Case):
                 self.near(values[3 * n + k], p["p_class"][k], 1e-6)
         mixed = self.api.call("POST", self.path + "/predict", raw, type="application/octet-stream", expect=200).json
         self.assertEqual(mixed["predictions"], same)
-        back = self.api.post(self.path + "/predict", {"instances": [{"features": r} for r in rows]},
-                             headers={"Accept": "application/octet-stream"}, expect=200)
+        back = self.api.post(
+            self.path + "/predict",
+            {"instances": [{"features": r} for r in rows]},
+            headers={"Accept": "application/octet-stream"},
+            expect=200,
+        )
         self.assertEqual(back.body, answer.body)
         for cut in (raw[:-1], raw[:4], raw + b"1234"):
             bad = self.api.call("POST", self.path + "/predict", cut, type="application/octet-stream")
             self.assertEqual(bad.status, 422, bad)
         nan = struct.pack("<2f", 1, float("nan"))
-        self.assertEqual(self.api.call("POST", self.path + "/predict", nan, type="application/octet-stream").status, 422)
+        self.assertEqual(
+            self.api.call("POST", self.path + "/predict", nan, type="application/octet-stream").status, 422
+        )
 
     def test_predict_wrong(self):
         for body, status, pointer in [
-            ({"instances": [{"id": "nobody"}]}, 404, "/instances/0/id"), ({"instances": [{"features": [1]}]}, 422, "/instances/0/features"),
+            ({"instances": [{"id": "nobody"}]}, 404, "/instances/0/id"),
+            ({"instances": [{"features": [1]}]}, 422, "/instances/0/features"),
             ({"instances": [{"features": [1, 2, 3]}]}, 422, "/instances/0/features"),
             ({"instances": [{"features": [1, 2e6]}]}, 422, "/instances/0/features/1"),
-            ({"instances": [{"features": [1, None]}]}, 422, "/instances/0/features/1"), ({"instances": [{}]}, 422, "/instances/0"),
-            ({"instances": {}}, 422, "/instances"), ({}, 422, "/instances"), ({"instances": [], "retrun": []}, 422, "/retrun"),
+            ({"instances": [{"features": [1, None]}]}, 422, "/instances/0/features/1"),
+            ({"instances": [{}]}, 422, "/instances/0"),
+            ({"instances": {}}, 422, "/instances"),
+            ({}, 422, "/instances"),
+            ({"instances": [], "retrun": []}, 422, "/retrun"),
             ({"instances": [{"features": [1, 2]}], "return": ["p_classes"]}, 422, "/return/0"),
             ({"instances": [{"features": [1, 2]}], "annotators": [""]}, 422, "/annotators/0"),
-            ({"instances": [{"features": [1, 2]}], "annotators": "ana"}, 422, "/annotators")]:
+            ({"instances": [{"features": [1, 2]}], "annotators": "ana"}, 422, "/annotators"),
+        ]:
             answer = self.ask(body)
             self.assertEqual(answer.status, status, (body, answer))
             self.assertIn(pointer, [e.get("pointer") for e in answer.json["errors"]], (body, answer))
@@ -124,7 +156,10 @@ class Answers(Case):
 
     def test_no_model_is_409_naming_how_to_train(self):
         path = self.project(dim=2)
-        for answer in (self.api.post(path + "/predict", {"instances": [{"features": [1, 2]}]}), self.api.get(path + "/predictions")):
+        for answer in (
+            self.api.post(path + "/predict", {"instances": [{"features": [1, 2]}]}),
+            self.api.get(path + "/predictions"),
+        ):
             self.assertIn("training-runs", self.problem(answer, 409, "no-model")["detail"])
 
     # ---- predictions ----
@@ -160,7 +195,9 @@ class Answers(Case):
         train = [i for i in self.crowd.instances if i["split"] == "train"]
         mine = {v["instance"] for v in self.crowd.labels if v["annotator"] == "fair"}
         rows = [i for i in train if i["id"] in mine]
-        found = self.ask({"instances": [{"features": i["features"]} for i in rows], "annotators": ["fair"], "return": ["p_perf"]}).json
+        found = self.ask(
+            {"instances": [{"features": i["features"]} for i in rows], "annotators": ["fair"], "return": ["p_perf"]}
+        ).json
         mean = sum(p["annotators"]["fair"]["p_perf"] for p in found["predictions"]) / len(rows)
         self.near(items["fair"]["reliability"], mean, 1e-5)
         self.assertEqual(items["fair"]["evidence"], len(rows))
@@ -169,8 +206,10 @@ class Answers(Case):
             self.assertEqual([c["class"] for c in item["per_class"]], synth.CLASSES)
             self.near(sum(c["evidence"] for c in item["per_class"]), item["evidence"], 0.01)
         labels = [v for v in self.crowd.labels if v["annotator"] == "expert"]
-        self.assertEqual(items["expert"]["against_gold"],
-                         {"right": sum(self.crowd.gold[v["instance"]] == v["class"] for v in labels), "of": len(labels)})
+        self.assertEqual(
+            items["expert"]["against_gold"],
+            {"right": sum(self.crowd.gold[v["instance"]] == v["class"] for v in labels), "of": len(labels)},
+        )
         self.assertEqual(items["expert"]["labels"], len(labels))
         self.assertIsNotNone(answer["population"]["reliability"])
         paged = self.api.pages(self.path + "/reliability", 2)
@@ -187,7 +226,13 @@ class Answers(Case):
         self.assertIn("rows = true class", body["orientation"])
         self.api.get(self.path + "/reliability/expert", headers={"If-None-Match": answer.header("ETag")}, expect=304)
         at = self.api.get(self.path + "/reliability/expert?instance=i0003", expect=200).json["at_instance"]
-        same = self.ask({"instances": [{"id": "i0003"}], "annotators": ["expert"], "return": ["p_perf", "p_annotation", "p_confusion"]}).json
+        same = self.ask(
+            {
+                "instances": [{"id": "i0003"}],
+                "annotators": ["expert"],
+                "return": ["p_perf", "p_annotation", "p_confusion"],
+            }
+        ).json
         p = same["predictions"][0]["annotators"]["expert"]
         self.assertEqual(at["instance"], "i0003")
         self.near(at["p_perf"], p["p_perf"], 1e-6)
@@ -212,11 +257,18 @@ class Answers(Case):
         path = self.project()
         body = self.api.get(path + "/reliability", expect=200).json
         self.assertEqual((body["model"], body["items"]), (None, []))
-        self.api.post(path + "/labels", {"labels": [{"instance": "i%d" % i, "annotator": "a", "class": "cat"} for i in range(4)]}, expect=201)
+        self.api.post(
+            path + "/labels",
+            {"labels": [{"instance": "i%d" % i, "annotator": "a", "class": "cat"} for i in range(4)]},
+            expect=201,
+        )
         items = self.api.get(path + "/reliability", expect=200).json["items"]
         self.assertEqual([i["basis"] for i in items], ["agreement"])
-        rows = [{"instance": "i%d" % i, "annotator": a, "class": ("cat", "dog")[i % 2] if a != "c" else "dog"}
-                for i in range(20) for a in "abc"]
+        rows = [
+            {"instance": "i%d" % i, "annotator": a, "class": ("cat", "dog")[i % 2] if a != "c" else "dog"}
+            for i in range(20)
+            for a in "abc"
+        ]
         self.api.ndjson(path + "/labels", rows)
         items = {i["annotator"]: i for i in self.api.get(path + "/reliability", expect=200).json["items"]}
         self.assertEqual({i["basis"] for i in items.values()}, {"dawid_skene"})
@@ -229,7 +281,11 @@ class Answers(Case):
     def test_consensus_with_a_model_is_in_sample(self):
         body = self.api.get(self.path + "/consensus/i0003", expect=200).json
         labels = [v for v in self.crowd.labels if v["instance"] == "i0003"]
-        question = {"instances": [{"id": "i0003"}], "annotators": [v["annotator"] for v in labels], "return": ["p_class", "p_confusion"]}
+        question = {
+            "instances": [{"id": "i0003"}],
+            "annotators": [v["annotator"] for v in labels],
+            "return": ["p_class", "p_confusion"],
+        }
         p = self.ask(question).json["predictions"][0]
         posterior = list(p["p_class"])
         for v in labels:
@@ -266,14 +322,30 @@ class Answers(Case):
 
     def test_consensus_from_labels_alone(self):
         path = self.project(settings={"overlap": 3, "resolve_threshold": 0.9})
-        votes = {"agreed": ["cat"] * 3, "two": ["cat"] * 2, "split": ["cat", "cat", "dog"], "tie": ["dog", "cat"], "none": []}
-        self.api.post(path + "/instances", {"instances": [
-            {"id": i, "labels": [{"annotator": "a%d" % n, "class": c} for n, c in enumerate(v)]} for i, v in votes.items()]}, expect=201)
+        votes = {
+            "agreed": ["cat"] * 3,
+            "two": ["cat"] * 2,
+            "split": ["cat", "cat", "dog"],
+            "tie": ["dog", "cat"],
+            "none": [],
+        }
+        self.api.post(
+            path + "/instances",
+            {
+                "instances": [
+                    {"id": i, "labels": [{"annotator": "a%d" % n, "class": c} for n, c in enumerate(v)]}
+                    for i, v in votes.items()
+                ]
+            },
+            expect=201,
+        )
         self.api.post(path + "/instances", {"instances": [{"id": "golden", "gold": "dog"}]}, expect=201)
         items = {i["instance"]: i for i in self.api.get(path + "/consensus", expect=200).json["items"]}
         self.assertEqual({i["basis"] for i in items.values()}, {"labels_only"})
-        self.assertEqual([(items[n]["resolved"], items[n]["disputed"]) for n in ("agreed", "two", "split", "tie")],
-                         [(True, False), (False, False), (False, True), (False, True)])
+        self.assertEqual(
+            [(items[n]["resolved"], items[n]["disputed"]) for n in ("agreed", "two", "split", "tie")],
+            [(True, False), (False, False), (False, True), (False, True)],
+        )
         self.assertTrue(items["golden"]["resolved"])
         self.assertEqual((items["split"]["class"], items["split"]["majority"]), ("cat", "cat"))
         self.near(items["split"]["confidence"], 2 / 3)

@@ -1,4 +1,5 @@
 """Tokens: scopes, reach, annotator binding, gold left out, revocation at once, secrets."""
+
 import json
 import os
 import re
@@ -56,7 +57,15 @@ class Tokens(Case):
             self.problem(nobody.get(target), 401, "unauthorized")
         for target in ("/livez", "/readyz", "/", "/openapi.yaml"):
             nobody.get(target, expect=200)
-        for header in ("Bearer", "Bearer ", "Bearer amx_" + "A" * 43, "Basic abc", "amx_x", "Bearer x y", "bearer " + "z" * 4000):
+        for header in (
+            "Bearer",
+            "Bearer ",
+            "Bearer amx_" + "A" * 43,
+            "Basic abc",
+            "amx_x",
+            "Bearer x y",
+            "bearer " + "z" * 4000,
+        ):
             self.problem(nobody.get("/v1/projects", headers={"Authorization": header}), 401, "unauthorized")
         self.problem(nobody.get("/v1/projects?token=" + self.secrets[0]), 401, "unauthorized")
         nobody.get("/v1/projects", headers={"Authorization": "bearer " + self.secrets[0]}, expect=200)
@@ -76,7 +85,11 @@ class Tokens(Case):
                 if operation["operationId"] == "listLabels" and scope == "submit":
                     continue  # needs a token bound to an annotator besides: test_annotator_binding
                 body = b"{" if operation.get("requestBody") else None
-                type = "application/vnd.annotmix.model" if operation["operationId"] == "importModel" else "application/json"
+                type = (
+                    "application/vnd.annotmix.model"
+                    if operation["operationId"] == "importModel"
+                    else "application/json"
+                )
                 if method == "DELETE" and template == "/v1/projects/{project}":
                     target = "/v1/projects/nobody"
                 answer = client.call(method, target, body, type=type if body else None)
@@ -106,12 +119,19 @@ class Tokens(Case):
                 wanted = operation.get("requestBody", {}).get("content", {})
                 body = None
                 if "application/json" in wanted:
-                    body, type = json.dumps(wanted["application/json"].get("example") or
-                                            {"class": "cat"}).encode(), "application/json"
+                    body, type = (
+                        json.dumps(wanted["application/json"].get("example") or {"class": "cat"}).encode(),
+                        "application/json",
+                    )
                 elif wanted:
                     body, type = b"x", next(iter(wanted))
                 headers = {"If-Match": "*"} if method == "PATCH" else {}
-                if operation["operationId"] in ("deleteInstances", "putGoldByQuery", "deleteGoldByQuery", "deleteAnnotatorByQuery"):
+                if operation["operationId"] in (
+                    "deleteInstances",
+                    "putGoldByQuery",
+                    "deleteGoldByQuery",
+                    "deleteAnnotatorByQuery",
+                ):
                     target += "?id=a"
                 if operation["operationId"] == "deleteLabel":
                     target += "?ref=a"
@@ -120,7 +140,9 @@ class Tokens(Case):
             expected = 403 if operation["operationId"] == "putProject" else 404
             self.assertEqual(first.status, expected, (method, template, first))
             self.assertEqual(second.status, expected, (method, template, second))
-            same = lambda a, p: {k: v.replace(p, "P") if isinstance(v, str) else v for k, v in a.json.items() if k != "instance"}
+            same = lambda a, p: {
+                k: v.replace(p, "P") if isinstance(v, str) else v for k, v in a.json.items() if k != "instance"
+            }
             self.assertEqual(same(first, foreign), same(second, missing), "existing or not must look the same")
         for name in (foreign, missing):
             self.problem(bound.post("/v1/projects", {"name": name, "classes": ["a", "b"]}), 403, "forbidden")
@@ -141,15 +163,23 @@ class Tokens(Case):
         path = self.project()
         ana = self.client("submit", "--annotator", "ana")
         ana.post(path + "/labels", {"instance": "i", "annotator": "ana", "class": "cat", "ref": "mine"}, expect=201)
-        self.problem(ana.post(path + "/labels", {"instance": "i", "annotator": "ben", "class": "cat"}), 403, "forbidden")
-        self.api.post(path + "/labels", {"instance": "i", "annotator": "ben", "class": "dog", "ref": "bens"}, expect=201)
+        self.problem(
+            ana.post(path + "/labels", {"instance": "i", "annotator": "ben", "class": "cat"}), 403, "forbidden"
+        )
+        self.api.post(
+            path + "/labels", {"instance": "i", "annotator": "ben", "class": "dog", "ref": "bens"}, expect=201
+        )
         self.assertEqual([v["annotator"] for v in ana.get(path + "/labels").json["items"]], ["ana"])
-        self.assertEqual([v["annotator"] for v in ana.get(path + "/labels?after_seq=0&history=true").json["items"]], ["ana"])
+        self.assertEqual(
+            [v["annotator"] for v in ana.get(path + "/labels?after_seq=0&history=true").json["items"]], ["ana"]
+        )
         self.assertEqual(ana.get(path + "/labels?ref=bens").json["items"], [])
         for query in ("?instance=i&annotator=ben", "?ref=bens"):
             self.assertIn(ana.delete(path + "/labels" + query).status, (403, 404), query)
         self.assertEqual(len(self.api.get(path + "/labels").json["items"]), 2)
-        bulk = ana.ndjson(path + "/labels", [{"instance": "i", "annotator": a, "class": "cat"} for a in ("ana", "ben", "eve")]).json
+        bulk = ana.ndjson(
+            path + "/labels", [{"instance": "i", "annotator": a, "class": "cat"} for a in ("ana", "ben", "eve")]
+        ).json
         self.assertEqual((bulk["accepted"], bulk["rejected"]), (1, 2))
         ana.delete(path + "/labels?instance=i&annotator=ana", expect=204)
         self.problem(ana.get(path + "/instances"), 403, "forbidden")
@@ -178,7 +208,9 @@ class Tokens(Case):
         for item in read.get(path + "/instances", expect=200).json["items"]:
             self.assertIsNone(item.get("gold"))
         self.assertIsNone(read.get(path).json["counts"]["gold"])
-        self.assertIsNone(next(p for p in read.pages("/v1/projects", 100) if "/v1/projects/" + p["name"] == path)["counts"]["gold"])
+        self.assertIsNone(
+            next(p for p in read.pages("/v1/projects", 100) if "/v1/projects/" + p["name"] == path)["counts"]["gold"]
+        )
         self.problem(read.get(path + "/gold"), 403, "forbidden")
         self.problem(read.get(path + "/instances?has_gold=true"), 403, "forbidden")
         self.assertIsNone(read.get(path + "/reliability").json["items"][0]["against_gold"])
@@ -227,25 +259,45 @@ class Tokens(Case):
             self.problem(Client(self.server, answer.json["token"]).get("/v1/projects"), 401, "unauthorized")
         else:
             self.assertEqual(answer.status, 422, answer)
-        good = self.api.post("/v1/tokens", {"name": "new", "scopes": ["read"], "expires_at": "2035-01-01T00:00:00+02:00"}, expect=201).json
+        good = self.api.post(
+            "/v1/tokens", {"name": "new", "scopes": ["read"], "expires_at": "2035-01-01T00:00:00+02:00"}, expect=201
+        ).json
         self.secrets.append(good["token"])
         self.assertEqual(good["expires_at"], "2034-12-31T22:00:00.000Z")
         Client(self.server, good["token"]).get("/v1/projects", expect=200)
 
     def test_tokens_api(self):
-        answer = self.api.post("/v1/tokens", {"name": "n", "scopes": ["submit", "read"], "project": "acme.*", "annotator": "ana"}, expect=201)
+        answer = self.api.post(
+            "/v1/tokens",
+            {"name": "n", "scopes": ["submit", "read"], "project": "acme.*", "annotator": "ana"},
+            expect=201,
+        )
         body = answer.json
         self.secrets.append(body["token"])
-        self.assertEqual((body["scopes"], body["project"], body["annotator"], body["expires_at"]), (["submit", "read"], "acme.*", "ana", None))
+        self.assertEqual(
+            (body["scopes"], body["project"], body["annotator"], body["expires_at"]),
+            (["submit", "read"], "acme.*", "ana", None),
+        )
         self.assertTrue(body["token"].startswith(body["prefix"]))
         self.assertEqual(answer.header("Location"), "/v1/tokens/%d" % body["id"])
         items = self.api.pages("/v1/tokens", 3)
         self.assertIn(body["id"], [t["id"] for t in items])
         self.assertNotIn(body["token"], json.dumps(items))
-        for bad, pointer in [({"scopes": []}, "/scopes"), ({"scopes": ["reed"]}, "/scopes/0"), ({"name": ""}, "/name"),
-                             ({"project": "a/b"}, "/project"), ({"expires_at": "soon"}, "/expires_at"), ({"scope": "read"}, "/scope"),
-                             ({"annotator": ".."}, "/annotator")]:
-            self.problem(self.api.post("/v1/tokens", {"name": "n", "scopes": ["read"], **bad}), 422, "invalid-body", pointer=pointer)
+        for bad, pointer in [
+            ({"scopes": []}, "/scopes"),
+            ({"scopes": ["reed"]}, "/scopes/0"),
+            ({"name": ""}, "/name"),
+            ({"project": "a/b"}, "/project"),
+            ({"expires_at": "soon"}, "/expires_at"),
+            ({"scope": "read"}, "/scope"),
+            ({"annotator": ".."}, "/annotator"),
+        ]:
+            self.problem(
+                self.api.post("/v1/tokens", {"name": "n", "scopes": ["read"], **bad}),
+                422,
+                "invalid-body",
+                pointer=pointer,
+            )
         self.problem(self.client("read,write,gold,train,submit").get("/v1/tokens"), 403, "forbidden")
         self.problem(self.client("admin", "--project", "acme.*").get("/v1/tokens"), 403, "forbidden")
         self.assertEqual(self.api.delete("/v1/tokens/999999").status, 404)
@@ -259,7 +311,9 @@ class Tokens(Case):
         path = self.project()
         train = self.client("train")
         self.problem(train.get(path), 403, "forbidden")
-        self.problem(train.post(path + "/labels", {"instance": "i", "annotator": "a", "class": "cat"}), 403, "forbidden")
+        self.problem(
+            train.post(path + "/labels", {"instance": "i", "annotator": "a", "class": "cat"}), 403, "forbidden"
+        )
         submit = self.client("submit")  # bound to nobody: there is no "own" to read back
         self.problem(submit.get(path + "/labels"), 403, "forbidden")
 
@@ -284,6 +338,7 @@ class AutoAuth(Case):
 
 class FirstToken(Case):
     """Tokens required and none there: one admin token is made and printed once."""
+
     args = ("--auth", "token")
 
     def test_printed_once(self):
@@ -303,6 +358,7 @@ class TokenFile(Case):
     @classmethod
     def setUpClass(cls):
         import tempfile
+
         cls.folder = tempfile.mkdtemp()
         cls.addClassCleanup(lambda: subprocess.run(["rm", "-rf", cls.folder], check=False))
         cls.token = "amx_" + "Q" * 43

@@ -1,4 +1,7 @@
-"""Same data, settings, seed, build and kernel: the same model bytes, whatever the order of arrival, trainers or gold."""
+"""Same data, settings, seed, build and kernel: the same model bytes, whatever the order of arrival, trainers or
+gold.
+"""
+
 import random
 
 import synth
@@ -41,7 +44,9 @@ class Determinism(Case):
             api.post(shuffled + "/labels", row, expect=201)
         classes = [self.crowd.gold[i["id"]] for i in instances]
         rng.shuffle(classes)
-        api.ndjson(shuffled + "/gold", [{"instance": i["id"], "class": c} for i, c in zip(instances, classes)], expect=201)
+        api.ndjson(
+            shuffled + "/gold", [{"instance": i["id"], "class": c} for i, c in zip(instances, classes)], expect=201
+        )
         self.assertEqual(self.model(api, shuffled), want)
         ensemble = self.model(self.api, path, ensemble=3)
         self.assertEqual(self.model(api, shuffled, ensemble=3), ensemble)
@@ -69,6 +74,12 @@ class Determinism(Case):
         for step in range(2):
             run = self.api.train("hash")
             hashes.append(self.api.get(path + "/models/%d" % run["model"]).json["data_hash"])
-            v = next(v for v in self.crowd.labels if v["instance"] in {i["id"] for i in self.crowd.instances if i["split"] == "train"})
-            self.api.post(path + "/labels", dict(v, **{"class": next(c for c in synth.CLASSES if c != v["class"])}), expect=200)
+            v = next(
+                v
+                for v in self.crowd.labels
+                if v["instance"] in {i["id"] for i in self.crowd.instances if i["split"] == "train"}
+            )
+            self.api.post(
+                path + "/labels", dict(v, **{"class": next(c for c in synth.CLASSES if c != v["class"])}), expect=200
+            )
         self.assertNotEqual(hashes[0], hashes[1])

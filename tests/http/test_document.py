@@ -1,5 +1,7 @@
-"""The document itself: it agrees with its JSON form, with the routes of the program, with its own examples; and the examples
-and the README's first minute are replayed against a server."""
+"""The document itself: it agrees with its JSON form, with the routes of the program, with its own examples; and
+the examples and the README's first minute are replayed against a server.
+"""
+
 import json
 import os
 import re
@@ -66,6 +68,7 @@ class Document(unittest.TestCase):
 
     def test_schemas_are_schemas(self):
         import jsonschema
+
         for name, schema in CONTRACT.resolved["components"]["schemas"].items():
             jsonschema.Draft202012Validator.check_schema(schema)
             self.closed(schema, name, name.startswith("New") or name.endswith(("Body", "Request", "Patch")))
@@ -76,6 +79,7 @@ class Document(unittest.TestCase):
 
     def test_no_description_was_cut_by_a_comma(self):
         """In YAML's flow style a comma ends a plain text; what follows would be a key with spaces in it."""
+
         def walk(node, path):
             if isinstance(node, dict):
                 for key, value in node.items():
@@ -84,6 +88,7 @@ class Document(unittest.TestCase):
             elif isinstance(node, list):
                 for i, value in enumerate(node):
                     walk(value, "%s/%d" % (path, i))
+
         walk(CONTRACT.document, "")
 
     def test_every_component_is_used(self):
@@ -122,13 +127,26 @@ class Document(unittest.TestCase):
 class Examples(Case):
     """Every request example of the document, in the order in which a user would send them."""
 
-    ORDER = ("createProject", "putProject", "patchProject", "putInstances", "putLabels", "putGoldBulk", "putGold",
-             "createTrainingRun", "predict", "createToken")  # the last one: from then on tokens are required
+    ORDER = (
+        "createProject",
+        "putProject",
+        "patchProject",
+        "putInstances",
+        "putLabels",
+        "putGoldBulk",
+        "putGold",
+        "createTrainingRun",
+        "predict",
+        "createToken",
+    )  # the last one: from then on tokens are required
 
     def test_replay(self):
         by_name = {o["operationId"]: (m, t, o) for (m, t), o in CONTRACT.operations.items()}
-        with_examples = {name for name, (_, _, o) in by_name.items()
-                         if any("example" in e or "examples" in e for e in o.get("requestBody", {}).get("content", {}).values())}
+        with_examples = {
+            name
+            for name, (_, _, o) in by_name.items()
+            if any("example" in e or "examples" in e for e in o.get("requestBody", {}).get("content", {}).values())
+        }
         self.assertEqual(with_examples, set(self.ORDER), "an operation with an example is missing in the order")
         for name in self.ORDER:
             method, template, operation = by_name[name]
@@ -143,7 +161,9 @@ class Examples(Case):
                 run = self.api.get("/v1/projects/pets/training-runs", expect=200).json["items"][0]
                 self.api.wait("pets", run["id"])
             for media_type, entry in operation["requestBody"]["content"].items():
-                examples = [e["value"] for e in entry.get("examples", {}).values()] + ([entry["example"]] if "example" in entry else [])
+                examples = [e["value"] for e in entry.get("examples", {}).values()] + (
+                    [entry["example"]] if "example" in entry else []
+                )
                 for example in examples:
                     body = example if isinstance(example, str) else json.dumps(example)
                     headers = {"If-Match": "*"} if method == "PATCH" else {}
@@ -167,8 +187,13 @@ class Readme(Case):
         self.addCleanup(shutil.rmtree, folder, True)
         url = "http://127.0.0.1:%d" % self.server.port
         script = "set -eu\n" + script.replace("http://127.0.0.1:8080", url).replace("build/annotmixd", BINARY)
-        done = subprocess.run(["bash", "-c", script], cwd=folder, env=clean_environment(URL=url, ANNOTMIX_DB=self.server.db),
-                              capture_output=True, timeout=2 * PATIENCE)
+        done = subprocess.run(
+            ["bash", "-c", script],
+            cwd=folder,
+            env=clean_environment(URL=url, ANNOTMIX_DB=self.server.db),
+            capture_output=True,
+            timeout=2 * PATIENCE,
+        )
         self.assertEqual(done.returncode, 0, done.stdout.decode()[-2000:] + done.stderr.decode()[-2000:])
         self.assertNotIn(b"/problems/", done.stdout)
         self.assertIn(b'"succeeded"', done.stdout)
@@ -181,8 +206,12 @@ class Readme(Case):
             default = re.search(r"default (.*?)(?:;|$)", rest, re.M).group(1)
             told[flag] = (re.search(r"environment (\w+)", rest).group(1), default)
         self.assertGreater(len(told), 20, text)
-        table = {flag: (env, default) for flag, env, default in
-                 re.findall(r"^\| `(--[a-z-]+)[^`]*` \| `(\w+)` \| [^|]* \| `([^`]*)` \|", readme(), re.M)}
+        table = {
+            flag: (env, default)
+            for flag, env, default in re.findall(
+                r"^\| `(--[a-z-]+)[^`]*` \| `(\w+)` \| [^|]* \| `([^`]*)` \|", readme(), re.M
+            )
+        }
         self.assertEqual(table, told)
 
 
@@ -193,8 +222,16 @@ class EveryStatus(Case):
         path = self.project(dim=2)
         synth.Crowd(40).load(self.api, path)
         self.api.train(path.rsplit("/", 1)[1])
-        for target in ("", "/instances/i0001", "/annotators/expert", "/training-runs/1", "/models/1", "/models/1/file",
-                       "/reliability/expert", "/consensus/i0001"):
+        for target in (
+            "",
+            "/instances/i0001",
+            "/annotators/expert",
+            "/training-runs/1",
+            "/models/1",
+            "/models/1/file",
+            "/reliability/expert",
+            "/consensus/i0001",
+        ):
             tag = self.api.get(path + target, expect=200).header("ETag")
             self.assertTrue(tag, target)
             self.api.get(path + target, headers={"If-None-Match": tag}, expect=304)
@@ -204,6 +241,11 @@ class EveryStatus(Case):
         path = self.project()
         lines = {"Accept": "application/x-ndjson"}
         self.api.post(path + "/instances", {"instances": [{"id": "a"}, {"id": "b"}]}, headers=lines, expect=201)
-        self.api.post(path + "/labels", {"labels": [{"instance": "a", "annotator": "x", "class": "cat"}]}, headers=lines, expect=201)
+        self.api.post(
+            path + "/labels",
+            {"labels": [{"instance": "a", "annotator": "x", "class": "cat"}]},
+            headers=lines,
+            expect=201,
+        )
         answer = self.api.csv(path + "/gold?format=ndjson", "instance,class\na,cat\nb,cow\n", expect=200)
         self.assertEqual([line["status"] for line in answer.lines], ["created", "rejected"])

@@ -1,4 +1,5 @@
 """Rules that hold for every operation, tried on every operation of the document."""
+
 import json
 import re
 
@@ -34,7 +35,9 @@ class EveryOperation(Case):
         """A media type that the operation takes and a body of it; (None, None) when it takes none."""
         content = operation.get("requestBody", {}).get("content", {})
         for media_type, entry in content.items():
-            examples = [e["value"] for e in entry.get("examples", {}).values()] + ([entry["example"]] if "example" in entry else [])
+            examples = [e["value"] for e in entry.get("examples", {}).values()] + (
+                [entry["example"]] if "example" in entry else []
+            )
             example = examples[0] if examples else {"class": "cat"} if media_type == "application/json" else "x"
             return media_type, example if isinstance(example, str) else json.dumps(example)
         return None, None
@@ -44,7 +47,9 @@ class EveryOperation(Case):
             if not target.startswith("/v1/"):
                 continue
             media_type, body = self.body_of(operation)
-            answer = self.api.call(method, target + "?no_such_parameter=1", body, type=media_type, headers={"If-Match": "*"})
+            answer = self.api.call(
+                method, target + "?no_such_parameter=1", body, type=media_type, headers={"If-Match": "*"}
+            )
             self.assertEqual(answer.status, 400, (method, target, answer))
             self.assertIn("no_such_parameter", answer.json["detail"], (method, target))
 
@@ -87,15 +92,29 @@ class EveryOperation(Case):
         for _, method, target in self.operations(404):
             for nonsense in ("no-such-thing", "%F0%9F%98%80", "-1", "1e3", "0x1", "99999999999999999999"):
                 changed = re.sub(r"/(pets)(?=/|$)", "/" + nonsense, target, count=1)
-                answer = self.api.call(method, changed, b"{}" if method in ("PUT", "PATCH") else None,
-                                       type="application/json" if method in ("PUT", "PATCH") else None)
+                answer = self.api.call(
+                    method,
+                    changed,
+                    b"{}" if method in ("PUT", "PATCH") else None,
+                    type="application/json" if method in ("PUT", "PATCH") else None,
+                )
                 self.assertIn(answer.status, (400, 404, 415, 422), (method, changed, answer))
 
     def test_strange_numbers_of_runs_and_models_are_404(self):
         for _, method, target in self.operations(404):
             if not re.search(r"/(training-runs|models|tokens)/1", target):
                 continue
-            for number in ("0", "-1", "+1", "1.0", "01x", "%31x", "9223372036854775807", "9223372036854775808", "1" * 30):
+            for number in (
+                "0",
+                "-1",
+                "+1",
+                "1.0",
+                "01x",
+                "%31x",
+                "9223372036854775807",
+                "9223372036854775808",
+                "1" * 30,
+            ):
                 changed = re.sub(r"/(training-runs|models|tokens)/1", r"/\1/" + number, target)
                 self.assertEqual(self.api.call(method, changed).status, 404, (method, changed))
 

@@ -1,4 +1,5 @@
 """Gold labels and annotators."""
+
 from harness import Case
 
 
@@ -34,13 +35,20 @@ class Gold(Case):
     def test_bulk_and_list(self):
         path = self.project()
         self.api.post(path + "/instances", {"instances": [{"id": "i%d" % i} for i in range(6)]}, expect=201)
-        self.api.post(path + "/gold", {"gold": [{"instance": "i0", "class": "cat"}, {"instance": "i1", "class": "dog"}]}, expect=201)
+        self.api.post(
+            path + "/gold",
+            {"gold": [{"instance": "i0", "class": "cat"}, {"instance": "i1", "class": "dog"}]},
+            expect=201,
+        )
         self.api.ndjson(path + "/gold", [{"instance": "i2", "class": "cat"}], expect=201)
         answer = self.api.csv(path + "/gold", "instance,class\ni3,cat\nnobody,cat\ni0,cow\n", expect=200).json
-        self.assertEqual((answer["accepted"], answer["rejected"], [e["line"] for e in answer["errors"]]), (1, 2, [3, 4]))
+        self.assertEqual(
+            (answer["accepted"], answer["rejected"], [e["line"] for e in answer["errors"]]), (1, 2, [3, 4])
+        )
         items = self.api.pages(path + "/gold", 2)
-        self.assertEqual([(i["instance"], i["class"]) for i in items],
-                         [("i0", "cat"), ("i1", "dog"), ("i2", "cat"), ("i3", "cat")])
+        self.assertEqual(
+            [(i["instance"], i["class"]) for i in items], [("i0", "cat"), ("i1", "dog"), ("i2", "cat"), ("i3", "cat")]
+        )
         some = self.api.get(path + "/gold?id=i3&id=i5&id=nobody&id=i1", expect=200).json
         self.assertEqual(([i["instance"] for i in some["items"]], some["missing"]), (["i3", "i1"], ["i5", "nobody"]))
 
@@ -64,15 +72,24 @@ class Gold(Case):
 class Annotators(Case):
     def test_counts_dates_and_deletion(self):
         path = self.project()
-        self.api.post(path + "/labels", {"labels": [
-            {"instance": "i1", "annotator": "ana", "class": "cat", "given_at": "2026-01-01T00:00:00Z"},
-            {"instance": "i2", "annotator": "ana", "class": "cat", "given_at": "2026-01-03T00:00:00Z"},
-            {"instance": "i3", "annotator": "ana", "skipped": True, "given_at": "2026-01-02T00:00:00Z"},
-            {"instance": "i1", "annotator": "ben/2", "class": "dog"}]}, expect=201)
+        self.api.post(
+            path + "/labels",
+            {
+                "labels": [
+                    {"instance": "i1", "annotator": "ana", "class": "cat", "given_at": "2026-01-01T00:00:00Z"},
+                    {"instance": "i2", "annotator": "ana", "class": "cat", "given_at": "2026-01-03T00:00:00Z"},
+                    {"instance": "i3", "annotator": "ana", "skipped": True, "given_at": "2026-01-02T00:00:00Z"},
+                    {"instance": "i1", "annotator": "ben/2", "class": "dog"},
+                ]
+            },
+            expect=201,
+        )
         ana = self.api.get(path + "/annotators/ana", expect=200)
         body = ana.json
         self.assertEqual((body["annotator"], body["labels"], body["skipped"]), ("ana", 3, 1))
-        self.assertEqual((body["first_label_at"], body["last_label_at"]), ("2026-01-01T00:00:00.000Z", "2026-01-03T00:00:00.000Z"))
+        self.assertEqual(
+            (body["first_label_at"], body["last_label_at"]), ("2026-01-01T00:00:00.000Z", "2026-01-03T00:00:00.000Z")
+        )
         self.api.get(path + "/annotators/ana", headers={"If-None-Match": ana.header("ETag")}, expect=304)
         self.assertEqual([a["annotator"] for a in self.api.pages(path + "/annotators", 1)], ["ana", "ben/2"])
         some = self.api.get(path + "/annotators?id=ben%2F2&id=nobody", expect=200).json
@@ -91,12 +108,21 @@ class Annotators(Case):
 
     def test_deleted_annotators_leave_tombstones(self):
         from harness import until
+
         path = self.project()
-        self.api.ndjson(path + "/labels", [{"instance": "i%d" % i, "annotator": "ana", "class": "cat"} for i in range(20)], expect=201)
+        self.api.ndjson(
+            path + "/labels",
+            [{"instance": "i%d" % i, "annotator": "ana", "class": "cat"} for i in range(20)],
+            expect=201,
+        )
         seq = self.api.get(path).json["label_seq"]
         self.api.delete(path + "/annotators/ana", expect=204)
-        feed = until(lambda: (lambda f: f if len(f) == 20 else None)(
-            self.api.get(path + "/labels?after_seq=%d" % seq).json["items"]), "20 tombstones")
+        feed = until(
+            lambda: (lambda f: f if len(f) == 20 else None)(
+                self.api.get(path + "/labels?after_seq=%d" % seq).json["items"]
+            ),
+            "20 tombstones",
+        )
         self.assertTrue(all(item["deleted"] for item in feed))
         again = self.api.post(path + "/labels", {"instance": "i1", "annotator": "ana", "class": "dog"}, expect=201).json
         self.assertGreater(again["seq"], feed[-1]["seq"])

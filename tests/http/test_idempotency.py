@@ -1,4 +1,5 @@
 """Idempotency-Key: the first answer is replayed, whatever happens in between."""
+
 from harness import SMALL, Case, Client
 import synth
 
@@ -21,44 +22,64 @@ class Idempotency(Case):
 
     def test_another_body_is_422(self):
         path = self.project()
-        self.api.post(path + "/labels", {"instance": "i", "annotator": "a", "class": "cat"}, headers=self.key(), expect=201)
-        answer = self.api.post(path + "/labels", {"instance": "i", "annotator": "a", "class": "dog"}, headers=self.key())
+        self.api.post(
+            path + "/labels", {"instance": "i", "annotator": "a", "class": "cat"}, headers=self.key(), expect=201
+        )
+        answer = self.api.post(
+            path + "/labels", {"instance": "i", "annotator": "a", "class": "dog"}, headers=self.key()
+        )
         self.problem(answer, 422, "idempotency")
         answer = self.api.post(path + "/instances", {"instances": [{"id": "i"}]}, headers=self.key())
         self.problem(answer, 422, "idempotency")
 
     def test_keys_belong_to_their_project(self):
         for path in (self.project(), self.project()):
-            answer = self.api.post(path + "/labels", {"instance": "i", "annotator": "a", "class": "cat"}, headers=self.key(), expect=201)
+            answer = self.api.post(
+                path + "/labels", {"instance": "i", "annotator": "a", "class": "cat"}, headers=self.key(), expect=201
+            )
             self.assertIsNone(answer.header("Idempotency-Replayed"))
 
     def test_refused_requests_keep_no_key(self):
         path = self.project()
-        self.api.post(path + "/labels", {"instance": "i", "annotator": "a", "class": "cow"}, headers=self.key(), expect=422)
-        self.api.post(path + "/labels", {"instance": "i", "annotator": "a", "class": "cat"}, headers=self.key(), expect=201)
+        self.api.post(
+            path + "/labels", {"instance": "i", "annotator": "a", "class": "cow"}, headers=self.key(), expect=422
+        )
+        self.api.post(
+            path + "/labels", {"instance": "i", "annotator": "a", "class": "cat"}, headers=self.key(), expect=201
+        )
 
     def test_bulk_projects_gold_and_runs(self):
         path = self.project(dim=2)
         crowd = synth.Crowd(40)
-        calls = [("/v1/projects", {"name": "idem", "classes": ["a", "b"]}, 201),
-                 (path + "/instances", {"instances": crowd.instances}, 201), (path + "/labels", {"labels": crowd.labels}, 201),
-                 (path + "/gold", {"gold": [{"instance": i, "class": c} for i, c in crowd.gold.items()]}, 201),
-                 (path + "/training-runs", {"settings": SMALL}, 202)]
-        firsts = [self.api.post(target, body, headers=self.key("bulk-%d" % n), expect=status)
-                  for n, (target, body, status) in enumerate(calls)]
+        calls = [
+            ("/v1/projects", {"name": "idem", "classes": ["a", "b"]}, 201),
+            (path + "/instances", {"instances": crowd.instances}, 201),
+            (path + "/labels", {"labels": crowd.labels}, 201),
+            (path + "/gold", {"gold": [{"instance": i, "class": c} for i, c in crowd.gold.items()]}, 201),
+            (path + "/training-runs", {"settings": SMALL}, 202),
+        ]
+        firsts = [
+            self.api.post(target, body, headers=self.key("bulk-%d" % n), expect=status)
+            for n, (target, body, status) in enumerate(calls)
+        ]
         for n, (target, body, status) in enumerate(calls):
             again = self.api.post(target, body, headers=self.key("bulk-%d" % n), expect=status)
-            self.assertEqual((again.body, again.header("Location"), again.header("ETag")),
-                             (firsts[n].body, firsts[n].header("Location"), firsts[n].header("ETag")), target)
+            self.assertEqual(
+                (again.body, again.header("Location"), again.header("ETag")),
+                (firsts[n].body, firsts[n].header("Location"), firsts[n].header("ETag")),
+                target,
+            )
             self.assertEqual(again.header("Idempotency-Replayed"), "true", target)
         self.assertEqual(len(self.api.get(path + "/training-runs").json["items"]), 1)
 
     def test_streams_refuse_it(self):
         path = self.project()
-        for answer in (self.api.ndjson(path + "/labels", "{}\n", headers=self.key()),
-                       self.api.csv(path + "/labels", "task,worker,label\n", headers=self.key()),
-                       self.api.ndjson(path + "/instances", "{}\n", headers=self.key()),
-                       self.api.csv(path + "/gold", "instance,class\n", headers=self.key())):
+        for answer in (
+            self.api.ndjson(path + "/labels", "{}\n", headers=self.key()),
+            self.api.csv(path + "/labels", "task,worker,label\n", headers=self.key()),
+            self.api.ndjson(path + "/instances", "{}\n", headers=self.key()),
+            self.api.csv(path + "/gold", "instance,class\n", headers=self.key()),
+        ):
             self.problem(answer, 400, "idempotency")
 
     def test_keys_are_checked(self):
@@ -78,11 +99,14 @@ class Idempotency(Case):
         synth.Crowd(40).load(self.api, path)
         self.api.train(path.rsplit("/", 1)[1])
         for features in ([0, 1], [1, 0]):
-            answer = self.api.post(path + "/predict", {"instances": [{"features": features}]}, headers=self.key("p"), expect=200)
+            answer = self.api.post(
+                path + "/predict", {"instances": [{"features": features}]}, headers=self.key("p"), expect=200
+            )
             self.assertIsNone(answer.header("Idempotency-Replayed"))
 
     def test_many_at_once_write_once(self):
         import threading
+
         path = self.project()
         body, answers = {"labels": [{"instance": "i%d" % i, "annotator": "a", "class": "cat"} for i in range(200)]}, []
 
@@ -90,6 +114,7 @@ class Idempotency(Case):
             client = Client(self.server)
             answers.append(client.post(path + "/labels", body, headers=self.key("race")))
             client.close()
+
         threads = [threading.Thread(target=send) for _ in range(8)]
         for t in threads:
             t.start()
@@ -109,4 +134,6 @@ class Idempotency(Case):
         self.server.start()
         again = self.api.post(path + "/labels", label, headers=self.key("persist"), expect=201)
         self.assertEqual((again.body, again.header("Idempotency-Replayed")), (first.body, "true"))
-        self.problem(self.api.post(path + "/labels", {**label, "class": "dog"}, headers=self.key("persist")), 422, "idempotency")
+        self.problem(
+            self.api.post(path + "/labels", {**label, "class": "dog"}, headers=self.key("persist")), 422, "idempotency"
+        )

@@ -1,4 +1,5 @@
 """Instances: JSON, NDJSON, CSV, npy, gzip, atomic; lists, filters, deletion."""
+
 import gzip
 import io
 import json
@@ -9,11 +10,18 @@ from harness import Case, quote
 
 def npy(rows, dtype="<f4", fortran=False, version=1):
     """A .npy file of a matrix (list of rows)."""
-    head = "{'descr': '%s', 'fortran_order': %s, 'shape': (%d, %d), }" % (dtype, fortran, len(rows), len(rows[0]) if rows else 0)
+    head = "{'descr': '%s', 'fortran_order': %s, 'shape': (%d, %d), }" % (
+        dtype,
+        fortran,
+        len(rows),
+        len(rows[0]) if rows else 0,
+    )
     size = 10 if version == 1 else 12
     head += " " * (63 - (size + len(head)) % 64) + "\n"
     out = io.BytesIO()
-    out.write(b"\x93NUMPY" + bytes([version, 0]) + struct.pack("<H" if version == 1 else "<I", len(head)) + head.encode())
+    out.write(
+        b"\x93NUMPY" + bytes([version, 0]) + struct.pack("<H" if version == 1 else "<I", len(head)) + head.encode()
+    )
     kind = {"<f4": "<f", "<f8": "<d", ">f4": ">f", "<i4": "<i"}[dtype]
     for row in rows:
         for x in row:
@@ -24,14 +32,22 @@ def npy(rows, dtype="<f4", fortran=False, version=1):
 class Instances(Case):
     def test_json_as_on_the_wire(self):
         path = self.project(dim=2)
-        row = {"id": "song-17", "features": [0.1, 2.0], "split": "train",
-               "metadata": {"text": "..", "image_url": "..", "n": [1, 2.5, None, True]}, "gold": "dog",
-               "labels": [{"annotator": "ana", "class": "rabbit"}]}
+        row = {
+            "id": "song-17",
+            "features": [0.1, 2.0],
+            "split": "train",
+            "metadata": {"text": "..", "image_url": "..", "n": [1, 2.5, None, True]},
+            "gold": "dog",
+            "labels": [{"annotator": "ana", "class": "rabbit"}],
+        }
         answer = self.api.post(path + "/instances", {"instances": [row]}, expect=201).json
-        self.assertEqual(answer, {"accepted": 1, "created": 1, "updated": 0, "rejected": 0, "errors": [],
-                                  "errors_truncated": False})
+        self.assertEqual(
+            answer, {"accepted": 1, "created": 1, "updated": 0, "rejected": 0, "errors": [], "errors_truncated": False}
+        )
         got = self.api.get(path + "/instances/song-17?features=true", expect=200).json
-        self.assertEqual((got["id"], got["split"], got["metadata"], got["gold"]), ("song-17", "train", row["metadata"], "dog"))
+        self.assertEqual(
+            (got["id"], got["split"], got["metadata"], got["gold"]), ("song-17", "train", row["metadata"], "dog")
+        )
         self.assertEqual([round(x, 6) for x in got["features"]], [0.1, 2.0])
         self.assertEqual([(v["annotator"], v["class"]) for v in got["labels"]], [("ana", "rabbit")])
         self.assertEqual(got["counts"]["labels"], 1)
@@ -41,7 +57,7 @@ class Instances(Case):
 
     def test_bulk_answer_names_line_and_pointer(self):
         path = self.project(dim=6)
-        text = ('{"id":"a","features":[1,2,3,4,5,6]}\n{"id":"b"}\n{"id":"c","features":[0,0,0,0,0,NaN]}\n')
+        text = '{"id":"a","features":[1,2,3,4,5,6]}\n{"id":"b"}\n{"id":"c","features":[0,0,0,0,0,NaN]}\n'
         answer = self.api.ndjson(path + "/instances", text, expect=200).json
         self.assertEqual((answer["accepted"], answer["created"], answer["updated"], answer["rejected"]), (2, 2, 0, 1))
         self.assertEqual([(e["line"], e["pointer"]) for e in answer["errors"]], [(3, "/features/5")])
@@ -60,8 +76,12 @@ class Instances(Case):
 
     def test_all_rejected_is_422_with_the_same_members(self):
         path = self.project(dim=1)
-        body = self.problem(self.api.ndjson(path + "/instances", '{"id":""}\n{"id":"x","features":[1,2]}\n'),
-                            422, "invalid-body", line=1)
+        body = self.problem(
+            self.api.ndjson(path + "/instances", '{"id":""}\n{"id":"x","features":[1,2]}\n'),
+            422,
+            "invalid-body",
+            line=1,
+        )
         self.assertEqual((body["accepted"], body["rejected"], len(body["errors"])), (0, 2, 2))
         self.assertEqual(self.api.get(path).json["counts"]["instances"], 0)
 
@@ -73,20 +93,37 @@ class Instances(Case):
 
     def test_same_id_again_replaces_the_given_fields_only(self):
         path = self.project(dim=2)
-        self.api.post(path + "/instances", {"instances": [
-            {"id": "a", "features": [1, 2], "split": "test", "metadata": {"x": 1}, "gold": "cat"}]}, expect=201)
+        self.api.post(
+            path + "/instances",
+            {"instances": [{"id": "a", "features": [1, 2], "split": "test", "metadata": {"x": 1}, "gold": "cat"}]},
+            expect=201,
+        )
         answer = self.api.post(path + "/instances", {"instances": [{"id": "a", "features": [3, 4]}]}, expect=200).json
         self.assertEqual((answer["created"], answer["updated"]), (0, 1))
         got = self.api.get(path + "/instances/a?features=true").json
-        self.assertEqual((got["features"], got["split"], got["metadata"], got["gold"]), ([3, 4], "test", {"x": 1}, "cat"))
+        self.assertEqual(
+            (got["features"], got["split"], got["metadata"], got["gold"]), ([3, 4], "test", {"x": 1}, "cat")
+        )
 
     def test_awaiting_features(self):
         path = self.project(dim=2)
-        self.api.post(path + "/instances", {"instances": [
-            {"id": "a", "labels": [{"annotator": "x", "class": "cat"}]}, {"id": "b", "features": [1, 1]}]}, expect=201)
+        self.api.post(
+            path + "/instances",
+            {
+                "instances": [
+                    {"id": "a", "labels": [{"annotator": "x", "class": "cat"}]},
+                    {"id": "b", "features": [1, 1]},
+                ]
+            },
+            expect=201,
+        )
         self.assertTrue(self.api.get(path + "/instances/a").json["awaiting_features"])
-        self.assertEqual([i["id"] for i in self.api.get(path + "/instances?awaiting_features=true").json["items"]], ["a"])
-        self.assertEqual([i["id"] for i in self.api.get(path + "/instances?awaiting_features=false").json["items"]], ["b"])
+        self.assertEqual(
+            [i["id"] for i in self.api.get(path + "/instances?awaiting_features=true").json["items"]], ["a"]
+        )
+        self.assertEqual(
+            [i["id"] for i in self.api.get(path + "/instances?awaiting_features=false").json["items"]], ["b"]
+        )
         self.assertEqual(self.api.get(path).json["counts"]["awaiting_features"], 1)
         self.api.post(path + "/instances", {"instances": [{"id": "a", "features": [0, 0]}]}, expect=200)
         self.assertEqual(self.api.get(path).json["counts"]["awaiting_features"], 0)
@@ -96,20 +133,24 @@ class Instances(Case):
 
     def test_duplicate_ids_in_one_json_body_are_errors_of_the_later(self):
         path = self.project(dim=1)
-        answer = self.api.post(path + "/instances", {"instances": [{"id": "a", "features": [1]}, {"id": "a", "features": [2]}]},
-                               expect=200).json
+        answer = self.api.post(
+            path + "/instances", {"instances": [{"id": "a", "features": [1]}, {"id": "a", "features": [2]}]}, expect=200
+        ).json
         self.assertEqual((answer["accepted"], answer["rejected"], answer["errors"][0]["line"]), (1, 1, 2))
         self.assertEqual(self.api.get(path + "/instances/a?features=true").json["features"], [1])
 
     def test_in_streams_the_later_line_replaces_the_earlier(self):
         path = self.project(dim=1)
-        answer = self.api.ndjson(path + "/instances", '{"id":"a","features":[1]}\n{"id":"a","features":[2]}\n', expect=200).json
+        answer = self.api.ndjson(
+            path + "/instances", '{"id":"a","features":[1]}\n{"id":"a","features":[2]}\n', expect=200
+        ).json
         self.assertEqual((answer["accepted"], answer["created"], answer["updated"]), (2, 1, 1))
         self.assertEqual(self.api.get(path + "/instances/a?features=true").json["features"], [2])
 
     def test_csv(self):
         path = self.project(dim=3)
-        text = 'instance,split,f0,f1,f2\r\n"a,1",train,1,2,3\r\n"say ""hi""",test,-1e3,.5,1E-2\r\nc,,1,2,x\r\nd,train,1,2\r\n'
+        text = 'instance,split,f0,f1,f2\r\n"a,1",train,1,2,3\r\n"say ""hi""",test,-1e3,.5,1E-2\r\n'
+        text += "c,,1,2,x\r\nd,train,1,2\r\n"
         answer = self.api.csv(path + "/instances", text, expect=200).json
         self.assertEqual((answer["created"], answer["rejected"]), (2, 2))
         self.assertEqual([e["line"] for e in answer["errors"]], [4, 5])
@@ -128,7 +169,13 @@ class Instances(Case):
 
     def test_csv_with_a_wrong_header(self):
         path = self.project(dim=2)
-        for header in ("instance,split,f0", "instance,split,f0,f1,f2", "name,split,f0,f1", "instance,f0,f1,split,x", ""):
+        for header in (
+            "instance,split,f0",
+            "instance,split,f0,f1,f2",
+            "name,split,f0,f1",
+            "instance,f0,f1,split,x",
+            "",
+        ):
             answer = self.api.csv(path + "/instances", header + "\na,train,1,2\n")
             self.assertIn(answer.status, (400, 422), (header, answer))
             self.assertEqual(answer.json["type"], "/problems/invalid-body", header)
@@ -151,25 +198,40 @@ class Instances(Case):
         path = self.project(dim=2)
         good = npy([[1, 2], [3, 4]])
         self.problem(self.api.call("POST", path + "/instances", good, type="application/x-npy"), 400, "invalid-query")
-        for what, body in [("three columns", npy([[1, 2, 3]])), ("Fortran order", npy([[1, 2]], fortran=True)),
-                           ("integers", npy([[1, 2]], "<i4")), ("big-endian", npy([[1, 2]], ">f4")),
-                           ("no magic", b"hello" + good), ("cut", good[:-3]), ("too long", good + b"xx"), ("head cut", good[:40])]:
-            answer = self.api.call("POST", path + "/instances?id_prefix=" + quote("n" + what), body, type="application/x-npy")
+        for what, body in [
+            ("three columns", npy([[1, 2, 3]])),
+            ("Fortran order", npy([[1, 2]], fortran=True)),
+            ("integers", npy([[1, 2]], "<i4")),
+            ("big-endian", npy([[1, 2]], ">f4")),
+            ("no magic", b"hello" + good),
+            ("cut", good[:-3]),
+            ("too long", good + b"xx"),
+            ("head cut", good[:40]),
+        ]:
+            answer = self.api.call(
+                "POST", path + "/instances?id_prefix=" + quote("n" + what), body, type="application/x-npy"
+            )
             self.assertIn(answer.status, (400, 422), (what, answer))
 
     def test_gzip_in(self):
         path = self.project(dim=1)
         text = "".join('{"id":"i%d","features":[%d]}\n' % (i, i) for i in range(3000)).encode()
         packed = {"Content-Encoding": "gzip"}
-        self.assertEqual(self.api.ndjson(path + "/instances", gzip.compress(text), headers=packed, expect=201).json["created"], 3000)
+        self.assertEqual(
+            self.api.ndjson(path + "/instances", gzip.compress(text), headers=packed, expect=201).json["created"], 3000
+        )
         body = gzip.compress(json.dumps({"instances": [{"id": "z"}]}).encode())
         self.api.call("POST", path + "/instances", body, type="application/json", headers=packed, expect=201)
 
     def test_long_streams_in_chunks(self):
         path = self.project(dim=4)
+
         def lines():
             for start in range(0, 20000, 500):
-                yield "".join('{"id":"i%d","features":[1,2,3,%d]}\n' % (i, i) for i in range(start, start + 500)).encode()
+                yield "".join(
+                    '{"id":"i%d","features":[1,2,3,%d]}\n' % (i, i) for i in range(start, start + 500)
+                ).encode()
+
         answer = self.api.call("POST", path + "/instances", lines(), type="application/x-ndjson", expect=201).json
         self.assertEqual(answer["created"], 20000)
         self.assertEqual(self.api.get(path).json["counts"]["instances"], 20000)
@@ -177,7 +239,9 @@ class Instances(Case):
     def test_atomic(self):
         path = self.project(dim=1)
         url = path + "/instances?atomic=true"
-        body = self.problem(self.api.ndjson(url, '{"id":"a"}\n{"id":"b","features":[1,2]}\n{"id":"c"}\n'), 422, "invalid-body", line=2)
+        body = self.problem(
+            self.api.ndjson(url, '{"id":"a"}\n{"id":"b","features":[1,2]}\n{"id":"c"}\n'), 422, "invalid-body", line=2
+        )
         self.assertEqual(body["accepted"], 0)
         self.assertEqual(self.api.get(path).json["counts"]["instances"], 0)
         self.api.ndjson(url, '{"id":"a"}\n{"id":"c"}\n', expect=201)
@@ -185,7 +249,8 @@ class Instances(Case):
 
     def test_a_row_is_all_or_nothing(self):
         path = self.project(dim=1)
-        text = '{"id":"a","features":[1],"labels":[{"annotator":"x","class":"cat"},{"annotator":"y","class":"cow"}]}\n{"id":"b"}\n'
+        labels = '[{"annotator":"x","class":"cat"},{"annotator":"y","class":"cow"}]'
+        text = '{"id":"a","features":[1],"labels":%s}\n{"id":"b"}\n' % labels
         answer = self.api.ndjson(path + "/instances", text, expect=200).json
         self.assertEqual((answer["accepted"], answer["errors"][0]["pointer"]), (1, "/labels/1/class"))
         self.api.get(path + "/instances/a", expect=404)
@@ -216,12 +281,22 @@ class Instances(Case):
         path = self.project()
         self.api.post(path + "/instances", {"instances": [{"id": "a"}, {"id": "b/1"}, {"id": "c"}]}, expect=201)
         body = self.api.get(path + "/instances?id=c&id=nobody&id=b%2F1", expect=200).json
-        self.assertEqual(([i["id"] for i in body["items"]], body["missing"], body["next_cursor"]), (["c", "b/1"], ["nobody"], None))
+        self.assertEqual(
+            ([i["id"] for i in body["items"]], body["missing"], body["next_cursor"]), (["c", "b/1"], ["nobody"], None)
+        )
 
     def test_delete(self):
         path = self.project(dim=1)
-        self.api.post(path + "/instances", {"instances": [
-            {"id": n, "features": [1], "gold": "cat", "labels": [{"annotator": "x", "class": "cat"}]} for n in "abcd"]}, expect=201)
+        self.api.post(
+            path + "/instances",
+            {
+                "instances": [
+                    {"id": n, "features": [1], "gold": "cat", "labels": [{"annotator": "x", "class": "cat"}]}
+                    for n in "abcd"
+                ]
+            },
+            expect=201,
+        )
         self.api.delete(path + "/instances/a", expect=204)
         self.problem(self.api.get(path + "/instances/a"), 404, "unknown-instance")
         self.problem(self.api.delete(path + "/instances/a"), 404, "unknown-instance")

@@ -1,4 +1,5 @@
 """Labels: one current label per pair, history, the change feed, refs, skipped ones, CSV."""
+
 from harness import Case
 
 
@@ -10,19 +11,44 @@ class Labels(Case):
     def test_new_label_as_on_the_wire(self):
         path = self.project()
         body = self.label(path, ref="r1", given_at="2026-11-23T22:00:00+01:00", duration_ms=2150, expect=201).json
-        self.assertEqual(body, {"instance": "i", "annotator": "a", "class": "cat", "ref": "r1",
-                                "given_at": "2026-11-23T21:00:00.000Z", "seq": 1, "replaces": None, "superseded": False,
-                                "unchanged": False, "p_correct": None, "model": None})
+        self.assertEqual(
+            body,
+            {
+                "instance": "i",
+                "annotator": "a",
+                "class": "cat",
+                "ref": "r1",
+                "given_at": "2026-11-23T21:00:00.000Z",
+                "seq": 1,
+                "replaces": None,
+                "superseded": False,
+                "unchanged": False,
+                "p_correct": None,
+                "model": None,
+            },
+        )
         item = self.api.get(path + "/labels").json["items"][0]
-        self.assertEqual({k: item[k] for k in ("instance", "annotator", "class", "ref", "given_at", "seq", "skipped", "deleted")},
-                         {"instance": "i", "annotator": "a", "class": "cat", "ref": "r1",
-                          "given_at": "2026-11-23T21:00:00.000Z", "seq": 1, "skipped": False, "deleted": False})
+        self.assertEqual(
+            {k: item[k] for k in ("instance", "annotator", "class", "ref", "given_at", "seq", "skipped", "deleted")},
+            {
+                "instance": "i",
+                "annotator": "a",
+                "class": "cat",
+                "ref": "r1",
+                "given_at": "2026-11-23T21:00:00.000Z",
+                "seq": 1,
+                "skipped": False,
+                "deleted": False,
+            },
+        )
 
     def test_another_class_replaces(self):
         path = self.project()
         self.label(path, expect=201)
         body = self.label(path, klass="dog", expect=200).json
-        self.assertEqual((body["replaces"], body["seq"], body["superseded"], body["unchanged"]), ("cat", 2, False, False))
+        self.assertEqual(
+            (body["replaces"], body["seq"], body["superseded"], body["unchanged"]), ("cat", 2, False, False)
+        )
         items = self.api.get(path + "/labels").json["items"]
         self.assertEqual([(i["class"], i["seq"]) for i in items], [("dog", 2)])
         history = self.api.get(path + "/labels?history=true").json["items"]
@@ -35,8 +61,16 @@ class Labels(Case):
         body = self.label(path, expect=200).json
         self.assertEqual((body["unchanged"], body["seq"], body["replaces"]), (True, 1, None))
         self.assertEqual(self.api.get(path).json["label_seq"], 1)
-        bulk = self.api.post(path + "/labels", {"labels": [{"instance": "i", "annotator": "a", "class": "cat"},
-                                                           {"instance": "i", "annotator": "b", "class": "cat"}]}, expect=200).json
+        bulk = self.api.post(
+            path + "/labels",
+            {
+                "labels": [
+                    {"instance": "i", "annotator": "a", "class": "cat"},
+                    {"instance": "i", "annotator": "b", "class": "cat"},
+                ]
+            },
+            expect=200,
+        ).json
         self.assertEqual((bulk["accepted"], bulk["created"], bulk["updated"], bulk["unchanged"]), (2, 1, 0, 1))
 
     def test_a_late_one_goes_to_history(self):
@@ -77,7 +111,9 @@ class Labels(Case):
     def test_unknown_instance_with_features(self):
         path = self.project(dim=2)
         self.problem(self.label(path), 404, "unknown-instance")
-        self.api.post(path + "/labels?create_instances=true", {"instance": "i", "annotator": "a", "class": "cat"}, expect=201)
+        self.api.post(
+            path + "/labels?create_instances=true", {"instance": "i", "annotator": "a", "class": "cat"}, expect=201
+        )
         self.assertTrue(self.api.get(path + "/instances/i").json["awaiting_features"])
         text = '{"instance":"i","annotator":"b","class":"cat"}\n{"instance":"nobody","annotator":"b","class":"cat"}\n'
         answer = self.api.ndjson(path + "/labels", text, expect=200).json
@@ -92,12 +128,22 @@ class Labels(Case):
 
     def test_wrong_fields(self):
         path = self.project()
-        for change, pointer in [({"instance": ""}, "/instance"), ({"instance": 7}, "/instance"), ({"annotator": "\u0001"}, "/annotator"),
-                                ({"annotator": ".."}, "/annotator"), ({"class": 3}, "/class"), ({"clazz": "cat"}, "/clazz"),
-                                ({"given_at": "yesterday"}, "/given_at"), ({"given_at": "2026-01-01T00:00:00"}, "/given_at"),
-                                ({"given_at": "2026-13-01T00:00:00Z"}, "/given_at"), ({"duration_ms": -1}, "/duration_ms"),
-                                ({"duration_ms": 1.5}, "/duration_ms"), ({"skipped": "yes"}, "/skipped"), ({"ref": ""}, "/ref"),
-                                ({"annotator": "x" * 256}, "/annotator")]:
+        for change, pointer in [
+            ({"instance": ""}, "/instance"),
+            ({"instance": 7}, "/instance"),
+            ({"annotator": "\u0001"}, "/annotator"),
+            ({"annotator": ".."}, "/annotator"),
+            ({"class": 3}, "/class"),
+            ({"clazz": "cat"}, "/clazz"),
+            ({"given_at": "yesterday"}, "/given_at"),
+            ({"given_at": "2026-01-01T00:00:00"}, "/given_at"),
+            ({"given_at": "2026-13-01T00:00:00Z"}, "/given_at"),
+            ({"duration_ms": -1}, "/duration_ms"),
+            ({"duration_ms": 1.5}, "/duration_ms"),
+            ({"skipped": "yes"}, "/skipped"),
+            ({"ref": ""}, "/ref"),
+            ({"annotator": "x" * 256}, "/annotator"),
+        ]:
             answer = self.api.post(path + "/labels", {"instance": "i", "annotator": "a", "class": "cat", **change})
             self.problem(answer, 422, "invalid-body", pointer=pointer)
         for missing in ("instance", "annotator"):
@@ -107,10 +153,10 @@ class Labels(Case):
         path = self.project()
         for i in range(6):
             self.label(path, instance="i%d" % i, expect=201)
-        self.label(path, instance="i1", klass="dog", expect=200)                            # 7
-        self.api.delete(path + "/labels?instance=i2&annotator=a", expect=204)              # 8
-        self.api.put(path + "/gold/i3", {"class": "cat"}, expect=201)                      # 9
-        self.label(path, instance="i2", klass="rabbit", expect=201)                        # 10
+        self.label(path, instance="i1", klass="dog", expect=200)  # 7
+        self.api.delete(path + "/labels?instance=i2&annotator=a", expect=204)  # 8
+        self.api.put(path + "/gold/i3", {"class": "cat"}, expect=201)  # 9
+        self.label(path, instance="i2", klass="rabbit", expect=201)  # 10
         self.assertEqual(self.api.get(path).json["label_seq"], 10)
         mirror, seq = {}, 0
         while True:
@@ -147,7 +193,11 @@ class Labels(Case):
 
     def test_filters(self):
         path = self.project()
-        self.api.post(path + "/labels", {"labels": [{"instance": i, "annotator": a, "class": "cat"} for i in "xyz" for a in "ab"]}, expect=201)
+        self.api.post(
+            path + "/labels",
+            {"labels": [{"instance": i, "annotator": a, "class": "cat"} for i in "xyz" for a in "ab"]},
+            expect=201,
+        )
         pairs = lambda query: [(i["instance"], i["annotator"]) for i in self.api.pages(path + "/labels?" + query, 2)]
         self.assertEqual(pairs("instance=y"), [("y", "a"), ("y", "b")])
         self.assertEqual(pairs("annotator=b"), [("x", "b"), ("y", "b"), ("z", "b")])
@@ -157,17 +207,35 @@ class Labels(Case):
 
     def test_csv_headers(self):
         path = self.project()
-        self.assertEqual(self.api.csv(path + "/labels", "task,worker,label\r\ni1,a,cat\r\n\"i,2\",a,dog\r\n", expect=201).json["created"], 2)
-        self.assertEqual(self.api.csv(path + "/labels", "instance,annotator,class\ni1,b,cat\ni1,c,cow\n", expect=200).json["rejected"], 1)
-        for header in ("task,worker", "worker,label,task2", "a,b,c", "task,worker,label,task", "task,worker,label,colour"):
+        self.assertEqual(
+            self.api.csv(path + "/labels", 'task,worker,label\r\ni1,a,cat\r\n"i,2",a,dog\r\n', expect=201).json[
+                "created"
+            ],
+            2,
+        )
+        self.assertEqual(
+            self.api.csv(path + "/labels", "instance,annotator,class\ni1,b,cat\ni1,c,cow\n", expect=200).json[
+                "rejected"
+            ],
+            1,
+        )
+        for header in (
+            "task,worker",
+            "worker,label,task2",
+            "a,b,c",
+            "task,worker,label,task",
+            "task,worker,label,colour",
+        ):
             answer = self.api.csv(path + "/labels", header + "\ni1,b,cat\n")
             self.assertIn(answer.status, (400, 422), (header, answer))
             self.assertEqual(answer.json["type"], "/problems/invalid-body")
 
     def test_csv_optional_columns(self):
         path = self.project()
-        text = ("instance,annotator,class,ref,given_at,duration_ms,skipped\n"
-                "i,a,cat,r1,2026-01-01T00:00:00Z,12,\ni,b,,,,,true\n")
+        text = (
+            "instance,annotator,class,ref,given_at,duration_ms,skipped\n"
+            "i,a,cat,r1,2026-01-01T00:00:00Z,12,\ni,b,,,,,true\n"
+        )
         self.api.csv(path + "/labels", text, expect=201)
         items = {i["annotator"]: i for i in self.api.get(path + "/labels").json["items"]}
         self.assertEqual((items["a"]["ref"], items["a"]["given_at"]), ("r1", "2026-01-01T00:00:00.000Z"))
@@ -183,11 +251,17 @@ class Labels(Case):
     def test_a_body_cut_off_keeps_what_was_committed(self):
         import socket
         from harness import until
+
         path = self.project()
         rows = "".join('{"instance":"i%d","annotator":"a","class":"cat"}\n' % i for i in range(5000)).encode()
         with socket.create_connection(("127.0.0.1", self.server.port)) as s:
-            s.sendall(("POST %s/labels HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-ndjson\r\n"
-                       "Content-Length: %d\r\n\r\n" % (path, len(rows) * 2)).encode() + rows)
+            s.sendall(
+                (
+                    "POST %s/labels HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-ndjson\r\n"
+                    "Content-Length: %d\r\n\r\n" % (path, len(rows) * 2)
+                ).encode()
+                + rows
+            )
             until(lambda: self.api.get(path).json["counts"]["labels"] >= 1000, "the first batches")
         until(lambda: self.api.get("/readyz").status == 200)
         done = self.api.ndjson(path + "/labels", rows, expect=(200, 201)).json

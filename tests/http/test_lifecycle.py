@@ -1,4 +1,5 @@
 """Start, stop, kill -9, backup, import and export, exit codes of the command line."""
+
 import http.client
 import json
 import os
@@ -28,7 +29,9 @@ class Shutdown(Case):
     def test_sigterm_with_open_long_polls_streams_and_uploads(self):
         path = self.project(dim=2)
         synth.Crowd(60).load(self.api, path)
-        run = self.api.post(path + "/training-runs", {"settings": {"epochs": 10000, "hidden": [64]}}, expect=202).json["id"]
+        run = self.api.post(path + "/training-runs", {"settings": {"epochs": 10000, "hidden": [64]}}, expect=202).json[
+            "id"
+        ]
         url = path + "/training-runs/%d" % run
         until(lambda: self.api.get(url).json["state"] == "running", "a running run")
         polls, streams = [], []
@@ -41,8 +44,12 @@ class Shutdown(Case):
             c.request("GET", url + "/events")
             streams.append((c, c.getresponse()))
         upload = socket.create_connection(("127.0.0.1", self.server.port))
-        upload.sendall(("POST %s/labels HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-ndjson\r\n"
-                        "Content-Length: 1000000\r\n\r\n{\"instance\":" % path).encode())
+        upload.sendall(
+            (
+                "POST %s/labels HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-ndjson\r\n"
+                'Content-Length: 1000000\r\n\r\n{"instance":' % path
+            ).encode()
+        )
         idle = socket.create_connection(("127.0.0.1", self.server.port))
         until(lambda: b"annotmix" in self.api.get("/metrics").body, "the metrics")
         self.api.close()
@@ -73,6 +80,7 @@ class Shutdown(Case):
 
     def test_sigint_is_clean_too(self):
         import signal
+
         server = Server()
         self.addCleanup(server.remove)
         server.process.send_signal(signal.SIGINT)
@@ -91,7 +99,9 @@ class Kill(Case):
             while not stop.is_set():
                 name = "w%d-%d" % (number, n)
                 try:
-                    answer = client.post(path + "/labels", {"instance": name, "annotator": "a%d" % number, "class": "cat"})
+                    answer = client.post(
+                        path + "/labels", {"instance": name, "annotator": "a%d" % number, "class": "cat"}
+                    )
                 except (OSError, http.client.HTTPException):
                     client.close()
                     time.sleep(0.01)
@@ -101,6 +111,7 @@ class Kill(Case):
                         acknowledged.add(name)
                     n += 1
             client.close()
+
         threads = [threading.Thread(target=writer, args=(n,)) for n in range(4)]
         for t in threads:
             t.start()
@@ -155,7 +166,9 @@ class Backup(Case):
             copy.stop()
         finally:
             copy.kill()
-        self.assertNotEqual(command("backup", target, "--db", self.server.db).returncode, 0, "never over an existing file")
+        self.assertNotEqual(
+            command("backup", target, "--db", self.server.db).returncode, 0, "never over an existing file"
+        )
         self.assertNotEqual(command("backup", os.path.join(folder, "no", "such"), "--db", self.server.db).returncode, 0)
 
 
@@ -166,16 +179,24 @@ class ImportExport(Case):
         os.mkdir(source)
         crowd = synth.Crowd(50)
         with open(os.path.join(source, "instances.csv"), "w", encoding="utf-8") as f:
-            f.write("instance,split,f0,f1\n" + "".join("%s,%s,%r,%r\n" % (i["id"], i["split"], *i["features"]) for i in crowd.instances))
+            f.write(
+                "instance,split,f0,f1\n"
+                + "".join("%s,%s,%r,%r\n" % (i["id"], i["split"], *i["features"]) for i in crowd.instances)
+            )
         with open(os.path.join(source, "labels.csv"), "w", encoding="utf-8") as f:
-            f.write("task,worker,label\n" + "".join("%s,%s,%s\n" % (v["instance"], v["annotator"], v["class"]) for v in crowd.labels))
+            f.write(
+                "task,worker,label\n"
+                + "".join("%s,%s,%s\n" % (v["instance"], v["annotator"], v["class"]) for v in crowd.labels)
+            )
         with open(os.path.join(source, "gold.csv"), "w", encoding="utf-8") as f:
             f.write("instance,class\n" + "".join("%s,%s\n" % item for item in crowd.gold.items()))
         command("import", "round", source, "--db", self.server.db, check=0)
         project = self.api.get("/v1/projects/round", expect=200).json
         self.assertEqual((project["classes"], project["feature_dim"]), (synth.CLASSES, 2))
-        self.assertEqual({k: project["counts"][k] for k in ("instances", "labels", "gold", "annotators")},
-                         {"instances": 50, "labels": 150, "gold": 50, "annotators": 5})
+        self.assertEqual(
+            {k: project["counts"][k] for k in ("instances", "labels", "gold", "annotators")},
+            {"instances": 50, "labels": 150, "gold": 50, "annotators": 5},
+        )
         command("import", "round", source, "--db", self.server.db, check=0)  # again: nothing changes
         self.assertEqual(self.api.get("/v1/projects/round").json["counts"], project["counts"])
         out = os.path.join(folder, "out")
@@ -185,11 +206,19 @@ class ImportExport(Case):
             a, b = (self.api.pages("/v1/projects/%s/%s" % (p, what), 100) for p in ("round", "again"))
             key = lambda items: sorted((i["instance"], i.get("annotator"), i["class"]) for i in items)
             self.assertEqual(key(a), key(b))
-        a, b = (sorted((i["id"], i["split"], tuple(i["features"])) for i in self.api.pages("/v1/projects/%s/instances?features=true" % p, 100))
-                for p in ("round", "again"))
+        a, b = (
+            sorted(
+                (i["id"], i["split"], tuple(i["features"]))
+                for i in self.api.pages("/v1/projects/%s/instances?features=true" % p, 100)
+            )
+            for p in ("round", "again")
+        )
         self.assertEqual(a, b)
         self.assertEqual(self.api.get("/v1/projects/again").json["classes"], synth.CLASSES)
-        models = [self.api.get("/v1/projects/%s/models/%d/file" % (p, self.api.train(p)["model"])).body for p in ("round", "again")]
+        models = [
+            self.api.get("/v1/projects/%s/models/%d/file" % (p, self.api.train(p)["model"])).body
+            for p in ("round", "again")
+        ]
         self.assertEqual(models[0], models[1], "the same data give the same model")
 
     def test_without_a_server(self):
@@ -201,7 +230,9 @@ class ImportExport(Case):
         command("import", "digits", digits, "--db", db, check=0)
         out = os.path.join(folder, "out")
         command("export", "digits", out, "--db", db, check=0)
-        self.assertTrue(os.path.exists(os.path.join(out, "labels.csv")) or os.path.exists(os.path.join(out, "labels.csv.gz")))
+        self.assertTrue(
+            os.path.exists(os.path.join(out, "labels.csv")) or os.path.exists(os.path.join(out, "labels.csv.gz"))
+        )
         server = Server(folder=folder, start=False)
         server.db = db
         server.start()
@@ -217,7 +248,9 @@ class ImportExport(Case):
     def test_wrong_folders(self):
         folder = temporary(self)
         self.assertEqual(command("import", "x", os.path.join(folder, "nothing"), "--db", self.server.db).returncode, 1)
-        self.assertEqual(command("export", "no-such-project", os.path.join(folder, "y"), "--db", self.server.db).returncode, 1)
+        self.assertEqual(
+            command("export", "no-such-project", os.path.join(folder, "y"), "--db", self.server.db).returncode, 1
+        )
         with open(os.path.join(folder, "labels.csv"), "w", encoding="utf-8") as f:
             f.write("a,b,c\n1,2,3\n")
         with open(os.path.join(folder, "instances.csv"), "w", encoding="utf-8") as f:
@@ -229,17 +262,44 @@ class ImportExport(Case):
 
 class CommandLine(unittest.TestCase):
     def test_usage_is_2(self):
-        for words in ([], ["sevre"], ["serve", "--lisen", "x"], ["serve", "--listen"], ["serve", "--threads", "0"], ["token"],
-                      ["token", "make"], ["token", "create"], ["import"], ["export", "a"], ["backup"], ["fit"], ["serve", "extra"],
-                      ["serve", "--auth", "maybe"], ["version", "x"], ["fit", "a", "--seed"]):
+        for words in (
+            [],
+            ["sevre"],
+            ["serve", "--lisen", "x"],
+            ["serve", "--listen"],
+            ["serve", "--threads", "0"],
+            ["token"],
+            ["token", "make"],
+            ["token", "create"],
+            ["import"],
+            ["export", "a"],
+            ["backup"],
+            ["fit"],
+            ["serve", "extra"],
+            ["serve", "--auth", "maybe"],
+            ["version", "x"],
+            ["fit", "a", "--seed"],
+        ):
             done = command(*words)
             self.assertEqual(done.returncode, 2, (words, done.out, done.err))
             self.assertTrue(done.err, words)
 
     def test_help_and_version_are_0(self):
         import re
-        for words in (["--help"], ["help"], ["serve", "--help"], ["token", "--help"], ["fit", "--help"], ["import", "--help"],
-                      ["export", "--help"], ["backup", "--help"], ["migrate", "--help"], ["version"], ["--version"]):
+
+        for words in (
+            ["--help"],
+            ["help"],
+            ["serve", "--help"],
+            ["token", "--help"],
+            ["fit", "--help"],
+            ["import", "--help"],
+            ["export", "--help"],
+            ["backup", "--help"],
+            ["migrate", "--help"],
+            ["version"],
+            ["--version"],
+        ):
             done = command(*words)
             self.assertEqual(done.returncode, 0, (words, done.err))
             self.assertTrue(done.out, words)
@@ -248,7 +308,9 @@ class CommandLine(unittest.TestCase):
     def test_port_in_use(self):
         with socket.create_server(("127.0.0.1", 0)) as taken:
             folder = temporary(self)
-            done = command("serve", "--db", os.path.join(folder, "a.db"), "--listen", "127.0.0.1:%d" % taken.getsockname()[1])
+            done = command(
+                "serve", "--db", os.path.join(folder, "a.db"), "--listen", "127.0.0.1:%d" % taken.getsockname()[1]
+            )
             self.assertIn(done.returncode, (1, 75), done.err)
             self.assertRegex(done.err, r"in use|address")
 
@@ -325,7 +387,9 @@ class CommandLine(unittest.TestCase):
         try:
             Client(server, token).get("/v1/projects", expect=200)
             self.assertEqual(Client(server).get("/v1/projects").status, 401)
-            self.assertEqual(command("token", "create", "--name", "n", "--scope", "everything", "--db", db).returncode, 1)
+            self.assertEqual(
+                command("token", "create", "--name", "n", "--scope", "everything", "--db", db).returncode, 1
+            )
             self.assertEqual(command("token", "revoke", "12345", "--db", db).returncode, 1)
             server.stop()
         finally:
@@ -348,7 +412,9 @@ class CommandLine(unittest.TestCase):
         self.assertTrue(server.log(), "the flag beats the environment")
         api.close()
         server.stop()
-        self.assertEqual(command("serve", "--db", os.path.join(folder, "a.db"), env={"ANNOTMIX_THREADS": "many"}).returncode, 2)
+        self.assertEqual(
+            command("serve", "--db", os.path.join(folder, "a.db"), env={"ANNOTMIX_THREADS": "many"}).returncode, 2
+        )
 
     def test_health_command(self):
         folder = temporary(self)
@@ -362,8 +428,23 @@ class CommandLine(unittest.TestCase):
         digits = os.path.join(DATA, "digits")
         if not os.path.exists(os.path.join(digits, "labels.csv")):
             self.skipTest("tests/data/digits is not there")
-        words = ["fit", digits, "--repeat", "2", "--seed", "5", "--set", "epochs=2", "--set", "hidden=16", "--set", "dropout=0.25",
-                 "--set", "annotator_embedding=8", "--json"]
+        words = [
+            "fit",
+            digits,
+            "--repeat",
+            "2",
+            "--seed",
+            "5",
+            "--set",
+            "epochs=2",
+            "--set",
+            "hidden=16",
+            "--set",
+            "dropout=0.25",
+            "--set",
+            "annotator_embedding=8",
+            "--json",
+        ]
         body = json.loads(command(*words, check=0).out.splitlines()[-1])
         self.assertEqual((body["method"], body["repeat"]), ("annot_mix", 2))
         accuracy = body["test"]["accuracy"]
@@ -375,6 +456,12 @@ class CommandLine(unittest.TestCase):
         again = json.loads(command(*words, check=0).out.splitlines()[-1])
         self.assertEqual(again["test"], body["test"])
         self.assertTrue(command("fit", digits, "--set", "epochs=1", "--set", "hidden=4", check=0).out)
-        for wrong in (["--set", "epoch=1"], ["--set", "alpha=99"], ["--method", "magic"], ["--ensemble", "0"], ["--set", "alpha"]):
+        for wrong in (
+            ["--set", "epoch=1"],
+            ["--set", "alpha=99"],
+            ["--method", "magic"],
+            ["--ensemble", "0"],
+            ["--set", "alpha"],
+        ):
             self.assertIn(command("fit", digits, *wrong).returncode, (1, 2), wrong)
         self.assertEqual(command("fit", "/nowhere").returncode, 1)

@@ -1,4 +1,5 @@
 """Models: lineage, file out and in, activate, delete, what is kept."""
+
 import hashlib
 import json
 import struct
@@ -29,7 +30,10 @@ class Models(Case):
         path, name = self.trained()
         answer = self.api.get(path + "/models/1", expect=200)
         model = answer.json
-        self.assertEqual((model["number"], model["active"], model["run"], model["method"], model["seed"]), (1, True, 1, "annot_mix", 1))
+        self.assertEqual(
+            (model["number"], model["active"], model["run"], model["method"], model["seed"]),
+            (1, True, 1, "annot_mix", 1),
+        )
         self.assertEqual(model["settings"]["epochs"], SMALL["epochs"])
         self.assertRegex(model["data_hash"], r"^sha256:[0-9a-f]{64}$")
         self.assertEqual(model["size_bytes"], len(self.file(path).body))
@@ -48,13 +52,16 @@ class Models(Case):
         self.api.get(path + "/models/1/file", headers={"If-None-Match": answer.header("ETag")}, expect=304)
         self.assertEqual(data[:8], b"AMXMODEL")
         _, n = struct.unpack("<II", data[8:16])
-        head = json.loads(data[16:16 + n])
+        head = json.loads(data[16 : 16 + n])
         self.assertEqual(head["classes"], synth.CLASSES)
         self.assertEqual((head["feature_dim"], head["method"], head["seed"]), (2, "annot_mix", 1))
         self.assertEqual(sorted(a["name"] for a in head["annotators"]), sorted(synth.ANNOTATORS))
         self.assertNotIn("2026", json.dumps(head), "no clock time in it")
         for tensor in head["tensors"]:
-            self.assertEqual(tensor["dtype"].lower().replace("<", ""), "float32".replace("float32", tensor["dtype"].lower().replace("<", "")))
+            self.assertEqual(
+                tensor["dtype"].lower().replace("<", ""),
+                "float32".replace("float32", tensor["dtype"].lower().replace("<", "")),
+            )
             self.assertIn("shape", tensor)
         self.assertEqual(data[-32:], hashlib.sha256(data[:-32]).digest())
 
@@ -68,21 +75,30 @@ class Models(Case):
         self.assertEqual((model["active"], model["run"], model["seed"]), (False, None, 1))
         self.problem(self.api.post(other + "/predict", {"instances": [{"features": [0, 0]}]}), 409, "no-model")
         self.assertTrue(self.api.post(other + "/models/1/activate", expect=200).json["active"])
-        question = {"instances": [{"features": i["features"]} for i in self.crowd.instances], "annotators": ["expert", "nobody"],
-                    "return": ["p_class", "p_perf", "p_annotation", "p_confusion"]}
+        question = {
+            "instances": [{"features": i["features"]} for i in self.crowd.instances],
+            "annotators": ["expert", "nobody"],
+            "return": ["p_class", "p_perf", "p_annotation", "p_confusion"],
+        }
         mine, theirs = (self.api.post(p + "/predict", question, expect=200).json for p in (path, other))
         self.assertEqual(mine["predictions"], theirs["predictions"])
         self.assertEqual(theirs["predictions"][0]["annotators"]["nobody"]["evidence"], 0)
         self.assertGreater(theirs["predictions"][0]["annotators"]["expert"]["evidence"], 0)
-        self.assertEqual({a["annotator"] for a in self.api.get(other + "/annotators").json["items"]}, set(synth.ANNOTATORS))
+        self.assertEqual(
+            {a["annotator"] for a in self.api.get(other + "/annotators").json["items"]}, set(synth.ANNOTATORS)
+        )
         self.assertEqual(self.file(other).body, data)
 
     def test_import_that_does_not_fit_is_422(self):
         path, _ = self.trained()
         data = self.file(path).body
         kind = {"type": "application/vnd.annotmix.model"}
-        for other in (self.project(classes=synth.CLASSES, dim=3), self.project(classes=["a", "b", "c"], dim=2),
-                      self.project(classes=synth.CLASSES[::-1], dim=2), self.project(classes=synth.CLASSES[:2], dim=2)):
+        for other in (
+            self.project(classes=synth.CLASSES, dim=3),
+            self.project(classes=["a", "b", "c"], dim=2),
+            self.project(classes=synth.CLASSES[::-1], dim=2),
+            self.project(classes=synth.CLASSES[:2], dim=2),
+        ):
             answer = self.api.call("POST", other + "/models", data, **kind)
             self.assertEqual(answer.status, 422, answer)
             self.assertEqual(self.api.get(other + "/models").json["items"], [])
@@ -92,7 +108,10 @@ class Models(Case):
         data = self.file(path).body
         other = self.project(classes=synth.CLASSES, dim=2)
         kind = {"type": "application/vnd.annotmix.model"}
-        broken = [data[:n] for n in (0, 7, 8, 15, 16, 100, len(data) // 2, len(data) - 1)] + [data + b"x", b"junk" * 100]
+        broken = [data[:n] for n in (0, 7, 8, 15, 16, 100, len(data) // 2, len(data) - 1)] + [
+            data + b"x",
+            b"junk" * 100,
+        ]
         for at in (0, 9, 13, 20, 200, len(data) // 2, len(data) - 40, len(data) - 1):
             flipped = bytearray(data)
             flipped[at] ^= 1

@@ -1,18 +1,33 @@
 """Projects: made, listed, matched, patched, deleted."""
+
 from harness import Case
 
 
 class Projects(Case):
     def test_create_as_on_the_wire(self):
-        answer = self.api.post("/v1/projects", {
-            "name": "music", "title": "Music genres", "classes": ["blues", "classical", "rock"], "feature_dim": 124,
-            "settings": {"overlap": 3, "resolve_threshold": 0.95, "auto_train": {"every_labels": 500},
-                         "training": {"method": "annot_mix"}}}, expect=201)
+        answer = self.api.post(
+            "/v1/projects",
+            {
+                "name": "music",
+                "title": "Music genres",
+                "classes": ["blues", "classical", "rock"],
+                "feature_dim": 124,
+                "settings": {
+                    "overlap": 3,
+                    "resolve_threshold": 0.95,
+                    "auto_train": {"every_labels": 500},
+                    "training": {"method": "annot_mix"},
+                },
+            },
+            expect=201,
+        )
         self.assertEqual(answer.header("Location"), "/v1/projects/music")
         body = answer.json
         self.assertEqual(body["classes"], ["blues", "classical", "rock"])
-        self.assertEqual({k: body["counts"][k] for k in ("instances", "annotators", "labels", "gold")},
-                         {"instances": 0, "annotators": 0, "labels": 0, "gold": 0})
+        self.assertEqual(
+            {k: body["counts"][k] for k in ("instances", "annotators", "labels", "gold")},
+            {"instances": 0, "annotators": 0, "labels": 0, "gold": 0},
+        )
         self.assertEqual((body["active_model"], body["label_seq"], body["feature_dim"]), (None, 0, 124))
         got = self.api.get("/v1/projects/music", expect=200)
         self.assertEqual(got.json, body)
@@ -26,14 +41,26 @@ class Projects(Case):
     def test_wrong_fields_are_422_with_pointer(self):
         good = {"name": "wrong", "classes": ["a", "b"]}
         for change, pointer in [
-            ({"name": "-x"}, "/name"), ({"name": ""}, "/name"), ({"name": "a" * 65}, "/name"), ({"name": "a b"}, "/name"),
-            ({"name": 7}, "/name"), ({"classes": ["a"]}, "/classes"), ({"classes": "ab"}, "/classes"),
-            ({"classes": ["a", "a"]}, "/classes/1"), ({"classes": ["a", ""]}, "/classes/1"),
-            ({"classes": ["a", "b\n"]}, "/classes/1"), ({"classes": ["a", "x" * 256]}, "/classes/1"),
-            ({"classes": ["a", 5]}, "/classes/1"), ({"classes": ["c%d" % i for i in range(1001)]}, "/classes"),
-            ({"feature_dim": -1}, "/feature_dim"), ({"feature_dim": 16385}, "/feature_dim"),
-            ({"feature_dim": 1.5}, "/feature_dim"), ({"feature_dim": "2"}, "/feature_dim"), ({"titel": "x"}, "/titel"),
-            ({"settings": []}, "/settings"), ({"settings": {"overlop": 3}}, "/settings/overlop"),
+            ({"name": "-x"}, "/name"),
+            ({"name": ""}, "/name"),
+            ({"name": "a" * 65}, "/name"),
+            ({"name": "a b"}, "/name"),
+            ({"name": 7}, "/name"),
+            ({"classes": ["a"]}, "/classes"),
+            ({"classes": "ab"}, "/classes"),
+            ({"classes": ["a", "a"]}, "/classes/1"),
+            ({"classes": ["a", ""]}, "/classes/1"),
+            ({"classes": ["a", "b\n"]}, "/classes/1"),
+            ({"classes": ["a", "x" * 256]}, "/classes/1"),
+            ({"classes": ["a", 5]}, "/classes/1"),
+            ({"classes": ["c%d" % i for i in range(1001)]}, "/classes"),
+            ({"feature_dim": -1}, "/feature_dim"),
+            ({"feature_dim": 16385}, "/feature_dim"),
+            ({"feature_dim": 1.5}, "/feature_dim"),
+            ({"feature_dim": "2"}, "/feature_dim"),
+            ({"titel": "x"}, "/titel"),
+            ({"settings": []}, "/settings"),
+            ({"settings": {"overlop": 3}}, "/settings/overlop"),
             ({"settings": {"overlap": 0}}, "/settings/overlap"),
             ({"settings": {"resolve_threshold": 1.5}}, "/settings/resolve_threshold"),
             ({"settings": {"auto_train": {"every_labels": 0}}}, "/settings/auto_train/every_labels"),
@@ -65,7 +92,9 @@ class Projects(Case):
         self.problem(self.api.put("/v1/projects/put-me", {**body, "classes": ["b", "a"]}), 409, "conflict")
         self.problem(self.api.put("/v1/projects/put-me", {**body, "feature_dim": 4}), 409, "conflict")
         self.problem(self.api.put("/v1/projects/put-me", {**body, "title": "other"}), 409, "conflict")
-        self.problem(self.api.put("/v1/projects/put-me", {**body, "name": "other"}), 422, "invalid-body", pointer="/name")
+        self.problem(
+            self.api.put("/v1/projects/put-me", {**body, "name": "other"}), 422, "invalid-body", pointer="/name"
+        )
         self.problem(self.api.put("/v1/projects/bad%20name", body), 422, "invalid-body")
 
     def test_list_pages_in_order(self):
@@ -81,15 +110,23 @@ class Projects(Case):
         before = self.api.get(path)
         tag = {"If-Match": before.header("ETag")}
         self.problem(self.api.patch(path, {"title": "x"}), 428, "precondition-required")
-        self.problem(self.api.patch(path, {"title": "x"}, headers={"If-Match": '"nonsense"'}), 412, "precondition-failed")
+        self.problem(
+            self.api.patch(path, {"title": "x"}, headers={"If-Match": '"nonsense"'}), 412, "precondition-failed"
+        )
         after = self.api.patch(path, {"title": "new", "settings": {"overlap": 5}}, headers=tag, expect=200)
         self.assertEqual(after.json["title"], "new")
         self.assertEqual(after.json["settings"], {"overlap": 5, "resolve_threshold": 0.9}, "a merge patch merges")
         self.assertNotEqual(after.header("ETag"), before.header("ETag"))
         self.problem(self.api.patch(path, {"title": "x"}, headers=tag), 412, "precondition-failed")
         star = {"If-Match": "*"}
-        gone = self.api.call("PATCH", path, b'{"title":null,"settings":{"overlap":null}}',
-                             type="application/merge-patch+json", headers=star, expect=200).json
+        gone = self.api.call(
+            "PATCH",
+            path,
+            b'{"title":null,"settings":{"overlap":null}}',
+            type="application/merge-patch+json",
+            headers=star,
+            expect=200,
+        ).json
         self.assertEqual((gone["title"], gone["settings"]), (None, {"resolve_threshold": 0.9}))
 
     def test_patch_appends_and_retires_classes_and_nothing_else(self):
@@ -103,8 +140,12 @@ class Projects(Case):
             self.assertEqual(answer.status, 422, (classes, answer))
         body = self.api.patch(path, {"retired_classes": ["b"]}, headers=star, expect=200).json
         self.assertEqual((body["classes"], body["retired_classes"]), (["a", "b", "c"], ["b"]))
-        self.problem(self.api.post(path + "/labels", {"instance": "i", "annotator": "y", "class": "b"}), 422, "unknown-class")
-        self.assertEqual(self.api.patch(path, {"retired_classes": []}, headers=star, expect=200).json["retired_classes"], [])
+        self.problem(
+            self.api.post(path + "/labels", {"instance": "i", "annotator": "y", "class": "b"}), 422, "unknown-class"
+        )
+        self.assertEqual(
+            self.api.patch(path, {"retired_classes": []}, headers=star, expect=200).json["retired_classes"], []
+        )
         for change in ({"name": "other"}, {"feature_dim": 3}, {"uid": "x"}, {"settings": {"nope": 1}}, {"title": 5}):
             self.assertEqual(self.api.patch(path, change, headers=star).status, 422, change)
 
@@ -143,10 +184,16 @@ class Projects(Case):
     def test_cursor_of_another_list_is_refused(self):
         a, b = self.project(), self.project()
         for path in (a, b):
-            self.api.ndjson(path + "/labels", [{"instance": "i%d" % i, "annotator": "y", "class": "cat"} for i in range(3)])
+            self.api.ndjson(
+                path + "/labels", [{"instance": "i%d" % i, "annotator": "y", "class": "cat"} for i in range(3)]
+            )
         cursor = self.api.get(a + "/labels?limit=1").json["next_cursor"]
         self.assertRegex(cursor, r"^[A-Za-z0-9_-]+$")
         self.api.get(a + "/labels?limit=2&cursor=" + cursor, expect=200)
-        for target in (b + "/labels?cursor=", a + "/instances?cursor=", a + "/labels?annotator=y&cursor=",
-                       a + "/labels?history=true&cursor="):
+        for target in (
+            b + "/labels?cursor=",
+            a + "/instances?cursor=",
+            a + "/labels?annotator=y&cursor=",
+            a + "/labels?history=true&cursor=",
+        ):
             self.problem(self.api.get(target + cursor), 400, "invalid-query")

@@ -1,4 +1,5 @@
 """The test tools themselves: a failing test makes run.py and the unit test harness fail; a passing one does not."""
+
 import os
 import shutil
 import subprocess
@@ -20,7 +21,9 @@ class SelfTest(unittest.TestCase):
     def run_py(self, body, *more):
         with open(os.path.join(self.folder, "test_it.py"), "w", encoding="utf-8") as f:
             f.write("import unittest\nclass T(unittest.TestCase):\n    def test_one(self):\n        %s\n" % body)
-        done = subprocess.run([sys.executable, RUN, "--folder", self.folder, *more], capture_output=True, text=True, timeout=60)
+        done = subprocess.run(
+            [sys.executable, RUN, "--folder", self.folder, *more], capture_output=True, text=True, timeout=60
+        )
         return done.returncode, done.stdout.splitlines()[-1]
 
     def test_run_py(self):
@@ -40,12 +43,32 @@ class SelfTest(unittest.TestCase):
         source, program = os.path.join(self.folder, "t.c"), os.path.join(self.folder, "t")
         with open(source, "w", encoding="utf-8") as f:
             f.write('#include "test.h"\nTEST(one)\n{\n    %s\n}\nTEST(two)\n{\n    CHECK(true);\n}\n' % body)
-        subprocess.run([os.environ.get("CC", "cc"), "-std=gnu17", "-D_GNU_SOURCE", "-I", UNIT, "-o", program, source,
-                        os.path.join(UNIT, "test.c"), "-lm"], check=True, timeout=60)
+        subprocess.run(
+            [
+                os.environ.get("CC", "cc"),
+                "-std=gnu17",
+                "-D_GNU_SOURCE",
+                "-I",
+                UNIT,
+                "-o",
+                program,
+                source,
+                os.path.join(UNIT, "test.c"),
+                "-lm",
+            ],
+            check=True,
+            timeout=60,
+        )
         done = subprocess.run([program], capture_output=True, text=True, timeout=60)
         return done.returncode, done.stdout.splitlines()[-1]
 
     def test_unit_harness(self):
         self.assertEqual(self.unit("CHECK_INT(1, 1);"), (0, "2 passed, 0 failed"))
-        for bad in ("CHECK(1 > 2);", "CHECK_INT(1, 2);", "CHECK_NEAR(1, 2, 0.5);", 'CHECK_STR("a", "b");', "CHECK_NEAR(0.0 / 0.0, 0, 1);"):
+        for bad in (
+            "CHECK(1 > 2);",
+            "CHECK_INT(1, 2);",
+            "CHECK_NEAR(1, 2, 0.5);",
+            'CHECK_STR("a", "b");',
+            "CHECK_NEAR(0.0 / 0.0, 0, 1);",
+        ):
             self.assertEqual(self.unit(bad), (1, "1 passed, 1 failed"), bad)

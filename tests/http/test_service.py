@@ -1,4 +1,7 @@
-"""What holds for the whole service: health, the document, methods and paths, headers, limits, formats, malformed requests."""
+"""What holds for the whole service: health, the document, methods and paths, headers, limits, formats, malformed
+requests.
+"""
+
 import gzip
 import json
 import re
@@ -44,6 +47,7 @@ class Service(Case):
 
     def test_document_is_served_as_it_lies_in_the_tree(self):
         import openapi_json
+
         with open(openapi_json.SOURCE, "rb") as f:
             self.assertEqual(self.api.get("/openapi.yaml", expect=200).body, f.read())
         self.assertEqual(self.api.get("/openapi.json", expect=200).json, openapi_json.document())
@@ -58,8 +62,20 @@ class Service(Case):
         self.api.head("/v1/projects/nobody", expect=404)
 
     def test_unknown_paths_are_404(self):
-        for target in ("/nothing", "/v1", "/v1/nothing", "/v1/projects/a/b/c/d/e", "/v2/projects", "//", "/v1//projects",
-                       "/v1/projects/", "/app.js/x", "/..", "/v1/../etc/passwd", "/%2e%2e/x"):
+        for target in (
+            "/nothing",
+            "/v1",
+            "/v1/nothing",
+            "/v1/projects/a/b/c/d/e",
+            "/v2/projects",
+            "//",
+            "/v1//projects",
+            "/v1/projects/",
+            "/app.js/x",
+            "/..",
+            "/v1/../etc/passwd",
+            "/%2e%2e/x",
+        ):
             answer = self.api.get(target)
             self.assertIn(answer.status, (400, 404), target)
 
@@ -85,8 +101,12 @@ class Service(Case):
 
     def test_log_has_the_request_id_and_the_template_but_no_names(self):
         path = self.project()
-        self.api.post(path + "/labels", {"instance": "secret-instance", "annotator": "secret-annotator", "class": "cat"},
-                      headers={"X-Request-Id": "find-me-in-the-log"}, expect=201)
+        self.api.post(
+            path + "/labels",
+            {"instance": "secret-instance", "annotator": "secret-annotator", "class": "cat"},
+            headers={"X-Request-Id": "find-me-in-the-log"},
+            expect=201,
+        )
         self.api.get(path + "/instances/secret-instance", expect=200)
         lines = [json.loads(line) for line in self.server.log().splitlines()]
         self.assertTrue(any("find-me-in-the-log" in json.dumps(line) for line in lines))
@@ -96,14 +116,29 @@ class Service(Case):
 
     def test_unknown_query_parameter_is_400(self):
         path = self.project()
-        for target in ("/v1/projects?limitt=5", path + "?x=1", path + "/labels?anotator=a", "/v1/?a=b",
-                       path + "/consensus?confidence=1", path + "/training-runs?state=queued"):
+        for target in (
+            "/v1/projects?limitt=5",
+            path + "?x=1",
+            path + "/labels?anotator=a",
+            "/v1/?a=b",
+            path + "/consensus?confidence=1",
+            path + "/training-runs?state=queued",
+        ):
             self.problem(self.api.get(target), 400, "invalid-query")
 
     def test_limit_and_cursor_are_checked(self):
         path = self.project()
-        for query in ("limit=0", "limit=1001", "limit=x", "limit=-1", "limit=1e2", "limit=", "cursor=abc", "cursor=%01",
-                      "cursor=AAAAAAAAAAAAAAAAAAAAAA"):
+        for query in (
+            "limit=0",
+            "limit=1001",
+            "limit=x",
+            "limit=-1",
+            "limit=1e2",
+            "limit=",
+            "cursor=abc",
+            "cursor=%01",
+            "cursor=AAAAAAAAAAAAAAAAAAAAAA",
+        ):
             self.problem(self.api.get(path + "/labels?" + query), 400, "invalid-query")
 
     def test_gzip_out(self):
@@ -128,23 +163,36 @@ class Service(Case):
         for type in ("text/plain", "application/xml", "application/x-www-form-urlencoded", ""):
             self.problem(self.api.call("POST", path + "/labels", b"x", type=type), 415, "unsupported-media-type")
         self.problem(self.api.call("POST", path + "/labels", b"{}", headers={}), 415, "unsupported-media-type")
-        self.problem(self.api.call("POST", path + "/labels", b"{}", type="application/json",
-                                   headers={"Content-Encoding": "br"}), 415, "unsupported-media-type")
-        self.api.call("POST", path + "/labels", b'{"instance":"a","annotator":"b","class":"cat"}',
-                      type="Application/JSON; charset=UTF-8", expect=201)
+        self.problem(
+            self.api.call("POST", path + "/labels", b"{}", type="application/json", headers={"Content-Encoding": "br"}),
+            415,
+            "unsupported-media-type",
+        )
+        self.api.call(
+            "POST",
+            path + "/labels",
+            b'{"instance":"a","annotator":"b","class":"cat"}',
+            type="Application/JSON; charset=UTF-8",
+            expect=201,
+        )
 
     def test_expectation_is_417(self):
         path = self.project()
-        self.problem(self.api.call("POST", path + "/labels", b"{}", type="application/json",
-                                   headers={"Expect": "a-miracle"}), 417, "expectation-failed")
+        self.problem(
+            self.api.call("POST", path + "/labels", b"{}", type="application/json", headers={"Expect": "a-miracle"}),
+            417,
+            "expectation-failed",
+        )
 
     def test_metrics(self):
         self.api.get("/v1/nothing", expect=404)
         answer = self.api.get("/metrics", expect=200)
         self.assertTrue(answer.header("Content-Type").startswith("text/plain; version=0.0.4"))
         types, seen = {}, set()
-        sample = re.compile(r'^([a-zA-Z_:][a-zA-Z0-9_:]*)(\{(?:[a-zA-Z_][a-zA-Z0-9_]*="(?:[^"\\\n]|\\["\\n])*",?)*\})? '
-                            r'([+-]?(?:[0-9.]+(?:[eE][+-]?[0-9]+)?|Inf|NaN))$')
+        sample = re.compile(
+            r'^([a-zA-Z_:][a-zA-Z0-9_:]*)(\{(?:[a-zA-Z_][a-zA-Z0-9_]*="(?:[^"\\\n]|\\["\\n])*",?)*\})? '
+            r"([+-]?(?:[0-9.]+(?:[eE][+-]?[0-9]+)?|Inf|NaN))$"
+        )
         for line in answer.body.decode().splitlines():
             if line.startswith("# TYPE "):
                 _, _, name, kind = line.split(" ")
@@ -165,8 +213,18 @@ class Service(Case):
 
 
 class Limits(Case):
-    args = ("--body-bytes", "4K", "--line-bytes", "2K", "--metadata-bytes", "1K", "--atomic-lines", "10",
-            "--atomic-bytes", "8K")
+    args = (
+        "--body-bytes",
+        "4K",
+        "--line-bytes",
+        "2K",
+        "--metadata-bytes",
+        "1K",
+        "--atomic-lines",
+        "10",
+        "--atomic-bytes",
+        "8K",
+    )
 
     def test_body_over_the_limit_is_413_without_expect(self):
         path = self.project()
@@ -178,8 +236,12 @@ class Limits(Case):
     def test_body_over_the_limit_is_413_with_expect_before_it_is_sent(self):
         path = self.project()
         with socket.create_connection(("127.0.0.1", self.server.port), timeout=30) as s:
-            s.sendall(("POST %s/labels HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-                       "Content-Length: 100000000\r\nExpect: 100-continue\r\n\r\n" % path).encode())
+            s.sendall(
+                (
+                    "POST %s/labels HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+                    "Content-Length: 100000000\r\nExpect: 100-continue\r\n\r\n" % path
+                ).encode()
+            )
             answer = s.recv(65536)
         self.assertTrue(answer.startswith(b"HTTP/1.1 413 "), answer[:200])
 
@@ -187,8 +249,12 @@ class Limits(Case):
         path = self.project()
         body = b'{"instance":"a","annotator":"b","class":"cat"}'
         with socket.create_connection(("127.0.0.1", self.server.port), timeout=30) as s:
-            s.sendall(("POST %s/labels HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-                       "Content-Length: %d\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n" % (path, len(body))).encode())
+            s.sendall(
+                (
+                    "POST %s/labels HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+                    "Content-Length: %d\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n" % (path, len(body))
+                ).encode()
+            )
             first = s.recv(65536)
             self.assertTrue(first.startswith(b"HTTP/1.1 100 "), first)
             s.sendall(body)
@@ -206,7 +272,9 @@ class Limits(Case):
     def test_gzip_bomb_is_413(self):
         path = self.project()
         bomb = gzip.compress(b'{"labels":[' + b" " * (50 << 20) + b"]}")
-        answer = self.api.call("POST", path + "/labels", bomb, type="application/json", headers={"Content-Encoding": "gzip"})
+        answer = self.api.call(
+            "POST", path + "/labels", bomb, type="application/json", headers={"Content-Encoding": "gzip"}
+        )
         self.problem(answer, 413, "too-large")
 
     def test_line_over_the_limit_is_that_lines_error_or_413(self):
@@ -241,17 +309,37 @@ class Malformed(Case):
 
     def test_smuggling(self):
         smuggled = b"0\r\n\r\nGET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
-        self.refused(self.ask("POST /v1/projects HTTP/1.1\nHost: localhost\nContent-Length: 5\nTransfer-Encoding: chunked\n",
-                              smuggled), 400)
-        self.refused(self.ask("POST /v1/projects HTTP/1.1\nHost: localhost\nContent-Length: 0\nContent-Length: 44\n",
-                              b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"), 400)
-        self.refused(self.ask("POST /v1/projects HTTP/1.1\nHost: localhost\nTransfer-Encoding: chunked\n"
-                              "Transfer-Encoding: identity\n", smuggled), 400, 501)
-        self.refused(self.ask("POST /v1/projects HTTP/1.0\nHost: localhost\nTransfer-Encoding: chunked\n", smuggled), 400)
+        self.refused(
+            self.ask(
+                "POST /v1/projects HTTP/1.1\nHost: localhost\nContent-Length: 5\nTransfer-Encoding: chunked\n", smuggled
+            ),
+            400,
+        )
+        self.refused(
+            self.ask(
+                "POST /v1/projects HTTP/1.1\nHost: localhost\nContent-Length: 0\nContent-Length: 44\n",
+                b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n",
+            ),
+            400,
+        )
+        self.refused(
+            self.ask(
+                "POST /v1/projects HTTP/1.1\nHost: localhost\nTransfer-Encoding: chunked\n"
+                "Transfer-Encoding: identity\n",
+                smuggled,
+            ),
+            400,
+            501,
+        )
+        self.refused(
+            self.ask("POST /v1/projects HTTP/1.0\nHost: localhost\nTransfer-Encoding: chunked\n", smuggled), 400
+        )
 
     def test_transfer_encodings(self):
         for coding in ("xchunked", "gzip, chunked", "identity"):
-            self.refused(self.ask("POST /v1/projects HTTP/1.1\nHost: localhost\nTransfer-Encoding: %s\n" % coding), 400, 501)
+            self.refused(
+                self.ask("POST /v1/projects HTTP/1.1\nHost: localhost\nTransfer-Encoding: %s\n" % coding), 400, 501
+            )
 
     def test_hosts(self):
         self.refused(self.ask("GET /livez HTTP/1.1\nHost: localhost\nHost: localhost\n"), 400)
@@ -288,13 +376,26 @@ class Malformed(Case):
 
 class Hosts(Case):
     """While tokens are off, only known Host headers are answered (DNS rebinding)."""
+
     args = ("--auth", "none", "--allow-host", "annot.example")
 
     def test_hosts(self):
-        for host in ("localhost", "localhost:%d" % self.server.port, "127.0.0.1", "127.0.0.1:%d" % self.server.port,
-                     "annot.example", "annot.example:8080", "ANNOT.example"):
+        for host in (
+            "localhost",
+            "localhost:%d" % self.server.port,
+            "127.0.0.1",
+            "127.0.0.1:%d" % self.server.port,
+            "annot.example",
+            "annot.example:8080",
+            "ANNOT.example",
+        ):
             self.api.get("/v1/projects", headers={"Host": host}, expect=200)
-        for host in ("evil.example", "evil.example:%d" % self.server.port, "127.0.0.1.evil.example", "annot.example.evil"):
+        for host in (
+            "evil.example",
+            "evil.example:%d" % self.server.port,
+            "127.0.0.1.evil.example",
+            "annot.example.evil",
+        ):
             self.problem(self.api.get("/v1/projects", headers={"Host": host}), 421, "misdirected-request")
 
 
@@ -303,7 +404,7 @@ class HealthListener(Case):
     env = {}
 
     def test_port_is_told_and_serves_only_health(self):
-        match = re.search(r'health[^\n]*?127\.0\.0\.1:(\d+)', self.server.log())
+        match = re.search(r"health[^\n]*?127\.0\.0\.1:(\d+)", self.server.log())
         self.assertIsNotNone(match, self.server.log())
         health = Client(self.server)
         other = type("Port", (), {"port": int(match.group(1))})()
@@ -319,13 +420,17 @@ class FullQueue(Case):
 
     def test_full_queue_is_503_with_retry_after(self):
         import synth
+
         crowd = synth.Crowd(40)
         path = self.project(dim=2)
         crowd.load(self.api, path)
         slow = {"settings": {"epochs": 10000, "hidden": [64]}}
         first = self.api.post(path + "/training-runs", {**slow, "seed": 1}, expect=202).json
         from harness import until
-        until(lambda: self.api.get(path + "/training-runs/%d" % first["id"]).json["state"] == "running", "the first run")
+
+        until(
+            lambda: self.api.get(path + "/training-runs/%d" % first["id"]).json["state"] == "running", "the first run"
+        )
         for seed in (2, 3):
             self.api.post(path + "/training-runs", {**slow, "seed": seed}, expect=202)
         full = self.api.post(path + "/training-runs", {**slow, "seed": 4})
@@ -340,6 +445,7 @@ class LongPolls(Case):
 
     def test_too_many_long_polls_are_503(self):
         import synth
+
         path = self.project(dim=2)
         synth.Crowd(40).load(self.api, path)
         run = self.api.post(path + "/training-runs", {"settings": {"epochs": 10000, "hidden": [64]}}, expect=202).json

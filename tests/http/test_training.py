@@ -1,4 +1,5 @@
 """Training runs: queue, wait, cancel, events, coalescing, settings, auto_train, restart."""
+
 import http.client
 import json
 
@@ -21,7 +22,9 @@ class Training(Case):
 
     def slow(self, path, seed=1):
         """A run that takes long, once it is running."""
-        run = self.api.post(path + "/training-runs", {"seed": seed, "settings": {"epochs": 10000, "hidden": [64]}}, expect=202).json
+        run = self.api.post(
+            path + "/training-runs", {"seed": seed, "settings": {"epochs": 10000, "hidden": [64]}}, expect=202
+        ).json
         until(lambda: self.api.get(path + "/training-runs/%d" % run["id"]).json["state"] == "running", "a running run")
         return run["id"]
 
@@ -65,10 +68,25 @@ class Training(Case):
         path, _ = self.loaded()
         self.slow(path)
         run = self.api.post(path + "/training-runs", {}, expect=202).json
-        self.assertEqual(run["settings"], {
-            "alpha": 1.0, "eta": 0.9, "hidden": [256, 128], "dropout": 0.5, "annotator_embedding": 128, "epochs": 50,
-            "batch_size": 64, "learning_rate": 0.01, "annotator_learning_rate": 0.01, "weight_decay": 0.0,
-            "annotator_weight_decay": 0.0, "standardize": True, "mix_only_annotators": False, "last_batch": "keep"})
+        self.assertEqual(
+            run["settings"],
+            {
+                "alpha": 1.0,
+                "eta": 0.9,
+                "hidden": [256, 128],
+                "dropout": 0.5,
+                "annotator_embedding": 128,
+                "epochs": 50,
+                "batch_size": 64,
+                "learning_rate": 0.01,
+                "annotator_learning_rate": 0.01,
+                "weight_decay": 0.0,
+                "annotator_weight_decay": 0.0,
+                "standardize": True,
+                "mix_only_annotators": False,
+                "last_batch": "keep",
+            },
+        )
         for item in self.api.get(path + "/training-runs").json["items"]:
             self.api.post(path + "/training-runs/%d/cancel" % item["id"], expect=202)
 
@@ -76,12 +94,16 @@ class Training(Case):
         path, _ = self.loaded()
         blocker = self.slow(path)
         first = self.api.post(path + "/training-runs", {"seed": 5}, expect=202).json
-        same = self.api.post(path + "/training-runs", {"seed": 5, "ensemble": 1, "settings": {"alpha": 1.0}}, expect=200)
+        same = self.api.post(
+            path + "/training-runs", {"seed": 5, "ensemble": 1, "settings": {"alpha": 1.0}}, expect=200
+        )
         self.assertEqual(same.json["id"], first["id"])
         self.assertEqual(same.header("Location"), path + "/training-runs/%d" % first["id"])
         other = self.api.post(path + "/training-runs", {"seed": 6}, expect=202).json
         self.assertNotEqual(other["id"], first["id"])
-        self.assertEqual([r["id"] for r in self.api.pages(path + "/training-runs", 2)], [other["id"], first["id"], blocker])
+        self.assertEqual(
+            [r["id"] for r in self.api.pages(path + "/training-runs", 2)], [other["id"], first["id"], blocker]
+        )
         for run in (other["id"], first["id"], blocker):
             self.api.post(path + "/training-runs/%d/cancel" % run, expect=202)
 
@@ -133,7 +155,9 @@ class Training(Case):
         path, name = self.loaded()
         run = self.slow(path)
         url = path + "/training-runs/%d" % run
-        progress = until(lambda: (lambda p: p if p and p["epoch"] >= 2 else None)(self.api.get(url).json["progress"]), "two epochs")
+        progress = until(
+            lambda: (lambda p: p if p and p["epoch"] >= 2 else None)(self.api.get(url).json["progress"]), "two epochs"
+        )
         self.assertEqual(progress["epochs"], 10000)
         self.assertTrue(0 < progress["fraction"] < 1)
         self.assertGreater(progress["labels_per_second"], 0)
@@ -167,6 +191,7 @@ class Training(Case):
 
     def test_events(self):
         from harness import CONTRACT
+
         path, name = self.loaded()
         run = self.slow(path)
         connection, answer = self.events(path, run)
@@ -209,15 +234,22 @@ class Training(Case):
     def test_settings_out_of_range_are_422_with_pointer(self):
         path, _ = self.loaded()
         for body, pointer in [
-            ({"settings": {"alpha": -0.1}}, "/settings/alpha"), ({"settings": {"alpha": 10.5}}, "/settings/alpha"),
-            ({"settings": {"eta": 1.0}}, "/settings/eta"), ({"settings": {"eta": 0.3}}, "/settings/eta"),
-            ({"settings": {"hidden": [0]}}, "/settings/hidden"), ({"settings": {"hidden": [1] * 9}}, "/settings/hidden"),
-            ({"settings": {"hidden": [5000]}}, "/settings/hidden"), ({"settings": {"hidden": "8"}}, "/settings/hidden"),
-            ({"settings": {"dropout": 0.96}}, "/settings/dropout"), ({"settings": {"dropout": -1e308}}, "/settings/dropout"),
+            ({"settings": {"alpha": -0.1}}, "/settings/alpha"),
+            ({"settings": {"alpha": 10.5}}, "/settings/alpha"),
+            ({"settings": {"eta": 1.0}}, "/settings/eta"),
+            ({"settings": {"eta": 0.3}}, "/settings/eta"),
+            ({"settings": {"hidden": [0]}}, "/settings/hidden"),
+            ({"settings": {"hidden": [1] * 9}}, "/settings/hidden"),
+            ({"settings": {"hidden": [5000]}}, "/settings/hidden"),
+            ({"settings": {"hidden": "8"}}, "/settings/hidden"),
+            ({"settings": {"dropout": 0.96}}, "/settings/dropout"),
+            ({"settings": {"dropout": -1e308}}, "/settings/dropout"),
             ({"settings": {"annotator_embedding": 0}}, "/settings/annotator_embedding"),
             ({"settings": {"annotator_embedding": 1025}}, "/settings/annotator_embedding"),
-            ({"settings": {"epochs": 0}}, "/settings/epochs"), ({"settings": {"epochs": 10001}}, "/settings/epochs"),
-            ({"settings": {"epochs": 2.5}}, "/settings/epochs"), ({"settings": {"batch_size": 1}}, "/settings/batch_size"),
+            ({"settings": {"epochs": 0}}, "/settings/epochs"),
+            ({"settings": {"epochs": 10001}}, "/settings/epochs"),
+            ({"settings": {"epochs": 2.5}}, "/settings/epochs"),
+            ({"settings": {"batch_size": 1}}, "/settings/batch_size"),
             ({"settings": {"batch_size": 65537}}, "/settings/batch_size"),
             ({"settings": {"learning_rate": 0}}, "/settings/learning_rate"),
             ({"settings": {"learning_rate": 1.1}}, "/settings/learning_rate"),
@@ -225,11 +257,22 @@ class Training(Case):
             ({"settings": {"weight_decay": 2}}, "/settings/weight_decay"),
             ({"settings": {"standardize": 1}}, "/settings/standardize"),
             ({"settings": {"last_batch": "lose"}}, "/settings/last_batch"),
-            ({"settings": {"epoch": 5}}, "/settings/epoch"), ({"settings": {"prior": "consensus"}}, "/settings/prior"),
-            ({"seed": -1}, "/seed"), ({"seed": 2 ** 53}, "/seed"), ({"seed": 1.5}, "/seed"), ({"seed": "1"}, "/seed"),
-            ({"ensemble": 0}, "/ensemble"), ({"ensemble": 101}, "/ensemble"), ({"folds": 1}, "/folds"),
-            ({"folds": 21}, "/folds"), ({"gold_use": "cheat"}, "/gold_use"), ({"activate": "maybe"}, "/activate"),
-            ({"method": "magic"}, "/method"), ({"sede": 1}, "/sede"), ({"settings": []}, "/settings")]:
+            ({"settings": {"epoch": 5}}, "/settings/epoch"),
+            ({"settings": {"prior": "consensus"}}, "/settings/prior"),
+            ({"seed": -1}, "/seed"),
+            ({"seed": 2**53}, "/seed"),
+            ({"seed": 1.5}, "/seed"),
+            ({"seed": "1"}, "/seed"),
+            ({"ensemble": 0}, "/ensemble"),
+            ({"ensemble": 101}, "/ensemble"),
+            ({"folds": 1}, "/folds"),
+            ({"folds": 21}, "/folds"),
+            ({"gold_use": "cheat"}, "/gold_use"),
+            ({"activate": "maybe"}, "/activate"),
+            ({"method": "magic"}, "/method"),
+            ({"sede": 1}, "/sede"),
+            ({"settings": []}, "/settings"),
+        ]:
             answer = self.api.post(path + "/training-runs", body)
             self.assertEqual(answer.status, 422, (body, answer))
             found = [e.get("pointer", "") for e in answer.json.get("errors", [])]
@@ -238,9 +281,19 @@ class Training(Case):
 
     def test_what_this_build_cannot_do_says_so(self):
         path, _ = self.loaded()
-        for body, pointer in [({"folds": 5}, "/folds"), ({"gold_use": "calibrate"}, "/gold_use"),
-                              ({"gold_use": "train"}, "/gold_use"), ({"activate": "if_not_worse"}, "/activate")]:
-            self.problem(self.api.post(path + "/training-runs", body), 422, "invalid-setting", pointer=pointer, says="not in this build")
+        for body, pointer in [
+            ({"folds": 5}, "/folds"),
+            ({"gold_use": "calibrate"}, "/gold_use"),
+            ({"gold_use": "train"}, "/gold_use"),
+            ({"activate": "if_not_worse"}, "/activate"),
+        ]:
+            self.problem(
+                self.api.post(path + "/training-runs", body),
+                422,
+                "invalid-setting",
+                pointer=pointer,
+                says="not in this build",
+            )
 
     def test_nothing_to_train_is_409_naming_what_is_missing(self):
         empty = self.project(dim=2)
@@ -248,19 +301,37 @@ class Training(Case):
         self.problem(self.api.post(empty + "/training-runs", {"settings": {"alpha": 99}}), 422, "invalid-setting")
         no_labels = self.project(dim=2)
         self.api.ndjson(no_labels + "/instances", self.crowd.instances, expect=201)
-        self.assertIn("label", self.problem(self.api.post(no_labels + "/training-runs", {}), 409, "nothing-to-train")["detail"])
+        self.assertIn(
+            "label", self.problem(self.api.post(no_labels + "/training-runs", {}), 409, "nothing-to-train")["detail"]
+        )
         one_class = self.project(dim=2)
-        self.api.ndjson(one_class + "/instances", [dict(i, split="train", labels=[{"annotator": "a", "class": "cat"}])
-                                                   for i in self.crowd.instances[:10]], expect=201)
-        self.assertIn("class", self.problem(self.api.post(one_class + "/training-runs", {}), 409, "nothing-to-train")["detail"])
+        self.api.ndjson(
+            one_class + "/instances",
+            [dict(i, split="train", labels=[{"annotator": "a", "class": "cat"}]) for i in self.crowd.instances[:10]],
+            expect=201,
+        )
+        self.assertIn(
+            "class", self.problem(self.api.post(one_class + "/training-runs", {}), 409, "nothing-to-train")["detail"]
+        )
         only_test = self.project(dim=2)
-        self.api.ndjson(only_test + "/instances", [dict(i, split="test", labels=[{"annotator": "a", "class": c}])
-                                                   for i, c in zip(self.crowd.instances[:2], ("cat", "dog"))], expect=201)
+        self.api.ndjson(
+            only_test + "/instances",
+            [
+                dict(i, split="test", labels=[{"annotator": "a", "class": c}])
+                for i, c in zip(self.crowd.instances[:2], ("cat", "dog"))
+            ],
+            expect=201,
+        )
         self.problem(self.api.post(only_test + "/training-runs", {}), 409, "nothing-to-train")
         waiting = self.project(dim=2)
-        self.api.ndjson(waiting + "/labels?create_instances=true", [
-            {"instance": "i%d" % i, "annotator": "a", "class": ("cat", "dog")[i % 2]} for i in range(6)], expect=201)
-        self.assertIn("features", self.problem(self.api.post(waiting + "/training-runs", {}), 409, "nothing-to-train")["detail"])
+        self.api.ndjson(
+            waiting + "/labels?create_instances=true",
+            [{"instance": "i%d" % i, "annotator": "a", "class": ("cat", "dog")[i % 2]} for i in range(6)],
+            expect=201,
+        )
+        self.assertIn(
+            "features", self.problem(self.api.post(waiting + "/training-runs", {}), 409, "nothing-to-train")["detail"]
+        )
         flat = self.project(dim=0)
         self.api.post(flat + "/labels", {"instance": "i", "annotator": "a", "class": "cat"}, expect=201)
         self.problem(self.api.post(flat + "/training-runs", {}), 409, "nothing-to-train")
@@ -283,7 +354,9 @@ class Training(Case):
         path, name = self.loaded()
         first = self.api.train(name)
         # Huge features in training and rates of 1 do not always diverge; what must hold is: never a broken model.
-        self.api.ndjson(path + "/instances", [dict(i, features=[x * 3e5 for x in i["features"]]) for i in self.crowd.instances])
+        self.api.ndjson(
+            path + "/instances", [dict(i, features=[x * 3e5 for x in i["features"]]) for i in self.crowd.instances]
+        )
         run = self.api.train(name, None, settings={"learning_rate": 1.0, "standardize": False, "epochs": 20})
         if run["state"] == "failed":
             self.assertTrue(run["error"])
@@ -291,8 +364,10 @@ class Training(Case):
         self.api.post(path + "/predict", {"instances": [{"features": [1, 1]}]}, expect=200)
 
     def test_auto_train(self):
-        path = self.project(dim=2, settings={"auto_train": {"every_labels": 100},
-                                             "training": {"settings": {"epochs": 2, "hidden": [4]}}})
+        path = self.project(
+            dim=2,
+            settings={"auto_train": {"every_labels": 100}, "training": {"settings": {"epochs": 2, "hidden": [4]}}},
+        )
         self.api.ndjson(path + "/instances", self.crowd.instances, expect=201)
         self.api.ndjson(path + "/labels", self.crowd.labels[:99], expect=201)
         self.assertEqual(self.api.get(path + "/training-runs").json["items"], [])
@@ -341,7 +416,9 @@ class Restart(Case):
         name = path.rsplit("/", 1)[1]
         synth.Crowd(60).load(self.api, path)
         self.api.train(name)
-        slow = self.api.post(path + "/training-runs", {"settings": {"epochs": 10000, "hidden": [64]}}, expect=202).json["id"]
+        slow = self.api.post(path + "/training-runs", {"settings": {"epochs": 10000, "hidden": [64]}}, expect=202).json[
+            "id"
+        ]
         until(lambda: self.api.get(path + "/training-runs/%d" % slow).json["state"] == "running")
         queued = self.api.post(path + "/training-runs", {"seed": 7, "settings": SMALL}, expect=202).json["id"]
         before = self.api.post(path + "/predict", {"instances": [{"features": [1, 0]}]}, expect=200).json
@@ -360,9 +437,14 @@ class Restart(Case):
         path = self.project(dim=2)
         name = path.rsplit("/", 1)[1]
         synth.Crowd(60).load(self.api, path)
-        run = self.api.post(path + "/training-runs", {"settings": {"epochs": 10000, "hidden": [64]}}, expect=202).json["id"]
+        run = self.api.post(path + "/training-runs", {"settings": {"epochs": 10000, "hidden": [64]}}, expect=202).json[
+            "id"
+        ]
         for attempt in (1, 2, 3):
-            until(lambda: self.api.get(path + "/training-runs/%d" % run).json["state"] == "running", "attempt %d" % attempt)
+            until(
+                lambda: self.api.get(path + "/training-runs/%d" % run).json["state"] == "running",
+                "attempt %d" % attempt,
+            )
             self.api.close()
             self.server.kill()
             self.server.start()
