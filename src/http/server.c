@@ -1,12 +1,12 @@
 /* server.c - sockets, libmicrohttpd's options, start and stop.
  *
  * Options: an epoll thread pool (a handler that blocks would stall all connections of its thread, so none does),
- * suspension, an inactivity limit, a connection limit, 64 KiB of memory per connection, the strictest parser there is.
+ * suspension, an inactivity limit, a connection limit, 128 KiB of memory per connection, the strictest parser there is.
  * Above the connection limit libmicrohttpd leaves clients waiting in the kernel's queue: health checks need a server of
  * their own.
  *
  * Stopping: libmicrohttpd aborts the process when it is stopped with a suspended connection, and drops answers of
- * connections resumed just before. So: quiesce (no new connections; polls and streams are woken and see
+ * connections resumed just before. So: quiesce (no new connections, see close_door; polls and streams are woken and see
  * http_is_stopping; every reply says Connection: close), then wait until the number of open REQUESTS is 0, for drain_ms
  * at most; then shut the sockets of the rest down; then wait until nothing is suspended (writes are resumed by their
  * writer, who is alive as long as the server), and only then stop the daemon.
@@ -19,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -357,12 +358,25 @@ void http_server_counts(const struct http_server *server, unsigned *requests, un
 
 /* ---- stop ------------------------------------------------------------------------------------------------------- */
 
+/* No new connections. Not by MHD_quiesce_daemon(): it takes the listening socket out of the epoll sets in this thread
+ * while its workers do the same in theirs, and whoever comes second aborts the process (seen with 0.9.75). Instead the
+ * number that libmicrohttpd knows gets another meaning, a descriptor on which nothing ever happens; the kernel closes
+ * the socket and takes it out of all sets. When there is no descriptor to be had, new connections are still accepted
+ * and hear Connection: close. */
+static void close_door(struct http_server *server)
+{
+    int nothing = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (nothing < 0)
+        return;
+    (void)dup3(nothing, server->listen_fd, O_CLOEXEC); /* on failure: as above */
+    (void)close(nothing);
+}
+
 void http_server_quiesce(struct http_server *server)
 {
     if (atomic_exchange(&server->stopping, true))
         return;
-    if (MHD_quiesce_daemon(server->daemon) == MHD_INVALID_SOCKET)
-        server->listen_fd = -1; /* it could not, so the daemon will close the socket; else server_free does */
+    close_door(server);
     suspend_wake_all(server);
 }
 
@@ -397,6 +411,7 @@ void http_server_stop(struct http_server *server, unsigned drain_ms)
         return;
     }
     MHD_stop_daemon(server->daemon);
+    server->listen_fd = -1; /* the daemon has closed it */
     deadlines_stop(server);
     server_free(server);
 }

@@ -71,6 +71,32 @@ class Shutdown(Case):
         self.assertIn(self.api.get(url).json["state"], ("queued", "running"))
         self.api.post(url + "/cancel", expect=202)
 
+    def test_sigterm_while_clients_come_and_go(self):
+        """libmicrohttpd's own way to stop listening races with its workers and aborts the process now and then."""
+        for _ in range(15):
+            server, stop = Server(), threading.Event()
+            self.addCleanup(server.remove)
+
+            def knock():
+                while not stop.is_set():
+                    try:
+                        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+                        connection.request("GET", "/livez")
+                        connection.getresponse().read()
+                        connection.close()
+                    except (OSError, http.client.HTTPException):
+                        pass  # refused or cut: it stops
+
+            threads = [threading.Thread(target=knock) for _ in range(3)]
+            for thread in threads:
+                thread.start()
+            try:
+                server.stop()
+            finally:
+                stop.set()
+                for thread in threads:
+                    thread.join()
+
     def test_second_sigterm_ends_at_once(self):
         server = Server()
         self.addCleanup(server.remove)
