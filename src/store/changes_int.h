@@ -46,9 +46,11 @@ void changes_forget_instances(
     struct db *db); /* after gold or labels went or came otherwise than by a label of this name */
 AMX_CHECK enum amx_status instances_brief(struct changes *ch, struct slice name, int64_t id, struct instance_brief *out,
                                           struct amx_error *err);
-/* A new instance of split train without features or gold. */
+/* A new instance of split train without features or gold, made by its first label: it counts as labelled. */
 AMX_CHECK enum amx_status instances_create(struct changes *ch, struct slice name, int64_t *id, struct amx_error *err);
-AMX_CHECK enum amx_status instances_set_labelled(struct changes *ch, int64_t id, bool labelled, struct amx_error *err);
+/* By name when there is one (bytes not NULL): the table lies in that order. */
+AMX_CHECK enum amx_status instances_set_labelled(struct changes *ch, struct slice name, int64_t id, bool labelled,
+                                                 struct amx_error *err);
 /* The same, found out by looking: after labels went. */
 AMX_CHECK enum amx_status instances_renew_labelled(struct changes *ch, int64_t id, struct amx_error *err);
 /* Erases every label of the instance and leaves a tombstone for each current one. */

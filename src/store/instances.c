@@ -72,17 +72,22 @@ enum amx_status instances_brief(struct changes *ch, struct slice name, int64_t i
     return AMX_OK;
 }
 
-static const char UPDATE_LABELLED[] = "UPDATE instances SET labelled = ?3 WHERE project_id = ?1 AND id = ?2";
+static const char UPDATE_LABELLED[] = "UPDATE instances SET labelled = ?3 WHERE project_id = ?1 AND name = ?2";
+static const char UPDATE_LABELLED_ID[] = "UPDATE instances SET labelled = ?3 WHERE project_id = ?1 AND id = ?2";
 
-enum amx_status instances_set_labelled(struct changes *ch, int64_t id, bool labelled, struct amx_error *err)
+enum amx_status instances_set_labelled(struct changes *ch, struct slice name, int64_t id, bool labelled,
+                                       struct amx_error *err)
 {
     DB_STMT(s);
-    enum amx_status status = db_use(ch->db, UPDATE_LABELLED, &s, err);
+    enum amx_status status = db_use(ch->db, name.bytes != NULL ? UPDATE_LABELLED : UPDATE_LABELLED_ID, &s, err);
 
     if (status != AMX_OK)
         return status;
     db_bind_int(s, 1, ch->project_id);
-    db_bind_int(s, 2, id);
+    if (name.bytes != NULL)
+        db_bind_text(s, 2, name);
+    else
+        db_bind_int(s, 2, id);
     db_bind_int(s, 3, labelled);
     if (!labelled)
         changes_forget_instances(ch->db);
@@ -103,16 +108,16 @@ enum amx_status instances_renew_labelled(struct changes *ch, int64_t id, struct 
     db_bind_int(s, 1, ch->project_id);
     db_bind_int(s, 2, id);
     status = db_step(s, &step, err);
-    return status == AMX_OK && step == DB_DONE ? instances_set_labelled(ch, id, false, err) : status;
+    return status == AMX_OK && step == DB_DONE ? instances_set_labelled(ch, (struct slice){NULL, 0}, id, false, err) : status;
 }
 
 /* ---- put ---- */
 
 static const char INSERT_INSTANCE[] = "INSERT INTO instances (project_id, name, id, split, awaiting, labelled, "
-                                      "created_at) VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6)";
+                                      "created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
 
-static enum amx_status insert(struct changes *ch, struct slice name, enum split split, bool awaiting, int64_t *id,
-                              struct amx_error *err)
+static enum amx_status insert(struct changes *ch, struct slice name, enum split split, bool awaiting, bool labelled,
+                              int64_t *id, struct amx_error *err)
 {
     DB_STMT(s);
     enum amx_status status = db_use(ch->db, INSERT_INSTANCE, &s, err);
@@ -124,7 +129,8 @@ static enum amx_status insert(struct changes *ch, struct slice name, enum split 
     db_bind_int(s, 3, ch->next_instance);
     db_bind_int(s, 4, split);
     db_bind_int(s, 5, awaiting);
-    db_bind_int(s, 6, ch->now_ms);
+    db_bind_int(s, 6, labelled);
+    db_bind_int(s, 7, ch->now_ms);
     status = db_run(s, err);
     if (status != AMX_OK)
         return status;
@@ -136,7 +142,14 @@ static enum amx_status insert(struct changes *ch, struct slice name, enum split 
 
 enum amx_status instances_create(struct changes *ch, struct slice name, int64_t *id, struct amx_error *err)
 {
-    return insert(ch, name, SPLIT_TRAIN, ch->feature_dim > 0, id, err);
+    struct instance_brief brief = {0, -1, true};
+    enum amx_status status = insert(ch, name, SPLIT_TRAIN, ch->feature_dim > 0, true, &brief.id, err);
+
+    if (status != AMX_OK)
+        return status;
+    changes_know_instance(ch, name, &brief);
+    *id = brief.id;
+    return AMX_OK;
 }
 
 static const char SELECT_VECTOR[] = "SELECT vector FROM features WHERE project_id = ?1 AND instance_id = ?2";
@@ -276,7 +289,7 @@ static enum amx_status find_or_insert(struct changes *ch, const struct instance_
                           put->split == SPLIT_KEEP ? SPLIT_TRAIN : put->split,
                           ch->feature_dim > 0 && put->features == NULL,
                           true};
-    return insert(ch, put->name, out->split, out->awaiting, &out->brief.id, err);
+    return insert(ch, put->name, out->split, out->awaiting, false, &out->brief.id, err);
 }
 
 enum amx_status instances_put(struct changes *ch, const struct instance_put *put, enum put_outcome *outcome,

@@ -236,7 +236,7 @@ static enum amx_status put_first(struct changes *ch, struct new_row *row, struct
     if (status == AMX_OK)
         note_times(ch, row->annotator_id, row->given_ms);
     if (status == AMX_OK && !instance->labelled) {
-        status = instances_set_labelled(ch, instance->id, true, err);
+        status = instances_set_labelled(ch, name, instance->id, true, err);
         instance->labelled = true;
         if (name.bytes != NULL)
             changes_know_instance(ch, name, instance);
@@ -263,7 +263,7 @@ static enum amx_status find_instance(struct changes *ch, const struct label_put 
 enum amx_status labels_put(struct changes *ch, const struct label_put *put, struct label_result *out,
                            struct amx_error *err)
 {
-    struct instance_brief instance;
+    struct instance_brief instance = {0, -1, false};
     struct label_result result = {.outcome = LABEL_CREATED, .replaces_class = LABEL_SKIPPED};
     bool missing, written = false, annotator_created = false;
     enum amx_status status = find_instance(ch, put, &instance, &missing, err);
@@ -276,8 +276,11 @@ enum amx_status labels_put(struct changes *ch, const struct label_put *put, stru
     }
     if (status == AMX_OK)
         status = annotators_intern(ch, put->annotator, &result.annotator_id, &annotator_created, err);
-    if (status == AMX_OK && missing)
+    bool maybe = instance.labelled && !annotator_created; /* the pair may have a label: both were there before */
+    if (status == AMX_OK && missing) {
         status = instances_create(ch, put->instance, &instance.id, err);
+        instance.labelled = true;
+    }
     if (status != AMX_OK)
         return status;
 
@@ -292,7 +295,7 @@ enum amx_status labels_put(struct changes *ch, const struct label_put *put, stru
     result.instance_created = missing;
     result.annotator_created = annotator_created;
     result.given_ms = row.given_ms;
-    status = put_first(ch, &row, &instance, put->instance, instance.labelled && !annotator_created, &written, err);
+    status = put_first(ch, &row, &instance, put->instance, maybe, &written, err);
     result.seq = ch->label_seq;
     if (status == AMX_OK && !written)
         status = put_again(ch, &row, put->given_ms != 0, instance.gold, &result, err);
