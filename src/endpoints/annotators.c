@@ -239,22 +239,10 @@ static enum amx_status compose_delete(struct write *w)
 
 static void delete_annotator(struct http_request *rq)
 {
-    static const char *const query[] = {"id", NULL}, *const none[] = {NULL};
     struct ids ids;
-    if (!http_query_only(rq, http_param(rq, 1) != NULL ? none : query))
+    struct annotator_delete *d = ids_write_new(rq, 1, sizeof *d, &ids);
+    if (d == NULL)
         return;
-    struct project_info *project = project_of(rq, 0);
-    if (project == NULL)
-        return;
-    if (!ids_take(rq, 1, &ids)) {
-        project_unref(project);
-        return;
-    }
-    struct annotator_delete *d = write_new(rq, sizeof *d, project);
-    if (d == NULL) {
-        ids_done(&ids);
-        return;
-    }
     d->ids = ids;
     d->write.free_owner = free_delete;
     d->write.apply = apply_delete;

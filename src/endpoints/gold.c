@@ -129,22 +129,10 @@ static void failed_put(struct http_request *rq, struct write *w)
 /* The instance named, and the struct to write it with; NULL: replied. */
 static struct gold_write *begin(struct http_request *rq)
 {
-    static const char *const query[] = {"id", NULL}, *const none[] = {NULL};
     struct ids ids;
-    if (!http_query_only(rq, http_param(rq, 1) != NULL ? none : query))
+    struct gold_write *g = ids_write_new(rq, 1, sizeof *g, &ids);
+    if (g == NULL)
         return NULL;
-    struct project_info *project = project_of(rq, 0);
-    if (project == NULL)
-        return NULL;
-    if (!ids_take(rq, 1, &ids)) {
-        project_unref(project);
-        return NULL;
-    }
-    struct gold_write *g = write_new(rq, sizeof *g, project);
-    if (g == NULL) {
-        ids_done(&ids);
-        return NULL;
-    }
     g->ids = ids;
     g->write.free_owner = free_gold;
     g->write.failed = failed_put;

@@ -6,6 +6,7 @@
 
 #include "endpoints/problem.h"
 #include "endpoints/routes.h"
+#include "endpoints/write.h"
 #include "util/error.h"
 #include "util/jsonx.h"
 #include "util/utf8.h"
@@ -25,7 +26,8 @@ static const char *nth(const struct http_request *rq, size_t i)
     return http_query_nth(rq, "id", (unsigned)i);
 }
 
-bool ids_take(struct http_request *rq, size_t max, struct ids *out)
+/* Copies of the names that the path or the query gives, 1 to `max`; false: replied. */
+static bool take(struct http_request *rq, size_t max, struct ids *out)
 {
     size_t n = 0, bytes = 0;
     const char *text, *why;
@@ -67,6 +69,24 @@ void ids_done(struct ids *ids)
     *ids = (struct ids){NULL, 0};
 }
 
+void *ids_write_new(struct http_request *rq, size_t max, size_t size, struct ids *ids)
+{
+    static const char *const query[] = {"id", NULL}, *const none[] = {NULL};
+    if (!http_query_only(rq, http_param(rq, 1) != NULL ? none : query))
+        return NULL;
+    struct project_info *project = project_of(rq, 0);
+    if (project == NULL)
+        return NULL;
+    if (!take(rq, max, ids)) {
+        project_unref(project);
+        return NULL;
+    }
+    void *write = write_new(rq, size, project);
+    if (write == NULL)
+        ids_done(ids);
+    return write;
+}
+
 static enum amx_status write_list(struct db *db, const struct ids *ids, ids_item_fn *item_of, void *context,
                                   struct buf *out, struct buf *missing, struct amx_error *err)
 {
@@ -99,7 +119,7 @@ static enum amx_status write_list(struct db *db, const struct ids *ids, ids_item
 void ids_reply_list(struct http_request *rq, ids_item_fn *item_of, void *context)
 {
     struct ids ids;
-    if (!ids_take(rq, IDS_MAX, &ids))
+    if (!take(rq, IDS_MAX, &ids))
         return;
     struct db *db = reader_of(rq);
     if (db == NULL) {

@@ -20,12 +20,13 @@ struct ids {
     size_t n;
 };
 
-/* Path parameter 1 where the route has one, else ?id=, 1 to `max` of them. Copies: they outlive the request. False: it
- * has replied (400 when there are none, too many, or one is no name). */
-bool ids_take(struct http_request *rq, size_t max, struct ids *out);
 /* There is at least one ?id=. */
 bool ids_asked(const struct http_request *rq);
 void ids_done(struct ids *ids);
+/* The usual start of a write to named things: refuses other queries, finds the project, copies the names (path parameter 1
+ * where the route has one, else ?id=, 1 to `max` of them; copies outlive the request) and calls write_new(size). NULL: it
+ * has replied (400 when there are no names, too many, or one is no name). On success *ids is the caller's. */
+void *ids_write_new(struct http_request *rq, size_t max, size_t size, struct ids *ids);
 
 /* Replies {"items": [...], "missing": [...], "next_cursor": null}: item_of gives each in turn, AMX_NOT_FOUND =
  * missing. */

@@ -416,22 +416,10 @@ static void failed_delete(struct http_request *rq, struct write *w)
 
 static void delete_instances(struct http_request *rq)
 {
-    static const char *const query[] = {"id", NULL}, *const none[] = {NULL};
     struct ids ids;
-    if (!http_query_only(rq, http_param(rq, 1) != NULL ? none : query))
+    struct instances_delete *d = ids_write_new(rq, IDS_MAX, sizeof *d, &ids);
+    if (d == NULL)
         return;
-    struct project_info *project = project_of(rq, 0);
-    if (project == NULL)
-        return;
-    if (!ids_take(rq, IDS_MAX, &ids)) {
-        project_unref(project);
-        return;
-    }
-    struct instances_delete *d = write_new(rq, sizeof *d, project);
-    if (d == NULL) {
-        ids_done(&ids);
-        return;
-    }
     d->ids = ids;
     d->write.free_owner = free_delete;
     d->write.apply = apply_delete;

@@ -134,7 +134,9 @@ static void list_models(struct http_request *rq)
     http_reply_json(rq, 200, page_envelope(&page, l.items, more, l.last));
 }
 
-static void get_model(struct http_request *rq)
+/* The model that the path names, for `answer` to reply with; else replies that there is none. */
+static void with_model(struct http_request *rq, void (*answer)(struct http_request *rq, const struct project_info *project,
+                                                               const struct model_row *row))
 {
     struct amx_error err = {0};
     struct model_row row;
@@ -148,13 +150,23 @@ static void get_model(struct http_request *rq)
         enum amx_status status = models_get(db, project->id, number, &row, &err);
         reader_done(rq, db);
         if (status == AMX_OK) {
-            resource_reply(rq, project->uid, model_json(&row));
+            answer(rq, project, &row);
             model_row_done(&row);
         } else {
             no_model(rq, status, &err);
         }
     }
     project_unref(project);
+}
+
+static void reply_model(struct http_request *rq, const struct project_info *project, const struct model_row *row)
+{
+    resource_reply(rq, project->uid, model_json(row));
+}
+
+static void get_model(struct http_request *rq)
+{
+    with_model(rq, reply_model);
 }
 
 /* ---- file
@@ -230,25 +242,7 @@ static void reply_file(struct http_request *rq, const struct project_info *proje
 
 static void get_file(struct http_request *rq)
 {
-    struct amx_error err = {0};
-    struct model_row row;
-    int64_t number;
-    if (!http_query_only(rq, no_queries) || !number_of(rq, &number)) {
-        return;
-    }
-    struct project_info *project = project_of(rq, 0);
-    struct db *db = project == NULL ? NULL : reader_of(rq);
-    if (db != NULL) {
-        enum amx_status status = models_get(db, project->id, number, &row, &err);
-        reader_done(rq, db);
-        if (status == AMX_OK) {
-            reply_file(rq, project, &row);
-            model_row_done(&row);
-        } else {
-            no_model(rq, status, &err);
-        }
-    }
-    project_unref(project);
+    with_model(rq, reply_file);
 }
 
 /* ---- activate, delete
