@@ -76,6 +76,12 @@ AMX_API const char *amx_status_text(enum amx_status status);
 
 enum { AMX_MAX_HIDDEN = 8, AMX_MAX_CLASSES = 1000, AMX_MAX_FEATURES = 16384 };
 
+/* Where the posterior behind annot_mix_prior's matrices comes from. */
+enum amx_prior {
+    AMX_PRIOR_DAWID_SKENE, /* 50 rounds of smoothed EM on the training labels */
+    AMX_PRIOR_CONSENSUS    /* out-of-fold consensus (5 folds) of a first annot_mix fit */
+};
+
 enum amx_last_batch {
     AMX_LAST_BATCH_KEEP, /* as published; a last batch of one row joins the one before */
     AMX_LAST_BATCH_DROP  /* a last batch that is not full is left out (the only batch is always kept) */
@@ -98,6 +104,10 @@ struct amx_settings {
     bool standardize;              /* mean and population deviation over labelled instances, kept in the model */
     bool mix_only_annotators;      /* mixing partners only among labels of the same instance */
     enum amx_last_batch last_batch;
+    bool soft;                     /* majority_vote*, dawid_skene*: targets are distributions, not their winner */
+    enum amx_prior prior;          /* annot_mix_prior */
+    double prior_strength;         /* annot_mix_prior: s, (0, 1000] */
+    bool train_gamma;              /* madl: gamma is trained instead of kept at its mode */
 };
 
 enum amx_setting_type { AMX_SETTING_REAL, AMX_SETTING_INTEGER, AMX_SETTING_BOOLEAN, AMX_SETTING_WIDTHS, AMX_SETTING_CHOICE };
@@ -115,6 +125,19 @@ struct amx_setting_field {
 };
 /* The rows, *n of them, in the order of struct amx_settings. */
 AMX_API const struct amx_setting_field *amx_setting_fields(size_t *n);
+
+/* One method that amx_fit knows. All strings static. */
+struct amx_method_info {
+    const char *name;   /* "annot_mix" */
+    const char *title;  /* "annot-mix" */
+    const char *source; /* article, venue and year */
+    const char *help;   /* one sentence */
+    bool needs_gold;    /* ground_truth: trains on gold labels of split train */
+};
+/* The table, *n rows, the default first. */
+AMX_API const struct amx_method_info *amx_methods(size_t *n);
+/* Whether the method reads the setting; false for an unknown name of either. */
+AMX_API bool amx_setting_applies(const char *method, const char *setting);
 
 /* Published defaults: hidden (256, 128) up to 255 features, (128) from 256 on; the rest as in the article. */
 AMX_API void amx_settings_default(size_t n_features, struct amx_settings *out);
@@ -142,6 +165,9 @@ struct amx_data {
     const char *const *class_names;     /* [C] or NULL; copied into the model */
     const char *const *annotator_names; /* [A] or NULL; copied into the model */
     const char *data_hash;              /* "sha256:..." over the sorted training rows, or NULL; copied */
+    const int32_t *gold;   /* [N] trusted class or -1; NULL = none. Read by ground_truth alone, unless options->clamp_gold */
+    const uint32_t *fold;  /* [N] < options->folds: the fold each instance belongs to; NULL unless folds >= 2 */
+    const float *history;  /* [A][C][C] imported confusion counts of each annotator (rows = true class); NULL = none */
 };
 
 /* Where a fit stands; passed to the progress callback after every epoch (and at most 20 times a second between). */
@@ -160,6 +186,10 @@ struct amx_fit_options {
     uint64_t seed;              /* 0 .. 2^53-1 */
     int ensemble;               /* members, 1..100; member m uses a stream derived from (seed, m) */
     int threads;                /* threads to train members on, >= 1; never changes the result */
+    /* 0, or 2..20: besides the ensemble, member f of `folds` more is trained without the labels of fold f; when
+     * ensemble >= folds the ensemble's own members do it: member m leaves out fold m mod folds and no more are made. */
+    int folds;
+    bool clamp_gold;            /* gold_use train: data->gold is certain wherever a method estimates true classes */
     struct amx_settings settings;
     /* Called from the training threads, never two at once for one fit. NULL = none. */
     void (*progress)(const struct amx_progress *progress, void *context);
@@ -195,6 +225,7 @@ struct amx_model_info {
     const char *method;          /* all pointers are borrowed from the model */
     uint64_t seed;
     int ensemble;
+    int folds;                   /* 0, or 2..20: amx_predict_pairs can leave an instance's own labels out */
     struct amx_settings settings;
     size_t n_features, n_classes, n_annotators, labels_used;
     const char *const *class_names;      /* [C], or NULL when the data had none */
@@ -224,12 +255,24 @@ AMX_API AMX_CHECK enum amx_status amx_predict(const struct amx_model *model, con
                                               const uint32_t *annotators, size_t m, const struct amx_prediction *out,
                                               struct amx_error *err);
 
-/* Chosen pairs of (row, annotator): what consensus and reliability need, without the cross product.
- * p_class [n][C], p_perf [n_pairs], p_confusion [n_pairs][C][C]; any may be NULL. */
-AMX_API AMX_CHECK enum amx_status amx_predict_pairs(const struct amx_model *model, const float *features, size_t n,
-                                                    const uint32_t *pair_row, const uint32_t *pair_annotator,
-                                                    size_t n_pairs, float *p_class, float *p_perf, float *p_confusion,
+enum { AMX_NO_FOLD = -1 };
+
+/* Chosen pairs of (row, annotator): what consensus and reliability need, without the cross product. Any may be NULL. */
+struct amx_pairs_prediction {
+    float *p_class;       /* [n][C], of the rows */
+    float *p_perf;        /* [n_pairs] */
+    float *p_annotation;  /* [n_pairs][C] */
+    float *p_confusion;   /* [n_pairs][C][C] */
+};
+/* fold: AMX_NO_FOLD = the whole ensemble; f = only the members that never saw a label of fold f, so that the answer
+ * for an instance of that fold is out of fold. AMX_INVALID when the model has no such fold. */
+AMX_API AMX_CHECK enum amx_status amx_predict_pairs(const struct amx_model *model, int fold, const float *features,
+                                                    size_t n, const uint32_t *pair_row, const uint32_t *pair_annotator,
+                                                    size_t n_pairs, const struct amx_pairs_prediction *out,
                                                     struct amx_error *err);
+/* Sets the temperature that divides the class logits of every later prediction, > 0. Only before the model is shared
+ * between threads; it goes into the model file. */
+AMX_API void amx_model_set_temperature(struct amx_model *model, double temperature);
 
 /* ---- model file ------------------------------------------------------------------------------ */
 

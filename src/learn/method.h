@@ -13,20 +13,39 @@
 struct amx_model;
 struct class_predictor;
 
+/* What one member trains on: all labelled rows, or those outside its fold. */
+struct member_data {
+    const struct train_data *data;
+    const uint32_t *rows;   /* [n_rows] into data, ascending */
+    size_t n_rows;
+    const float *posterior; /* [data->n_rows][C] over the true class (prior: consensus), or NULL */
+    bool clamp_gold;
+};
+
 struct amx_method {
-    const char *name;
+    struct amx_method_info info;
+    /* Settings it reads beside those of the class model, the optimiser and the batches; NULL-terminated. */
+    const char *const *own_settings;
+    /* Triples of a batch: one per label (false), or one per row (true: methods that train on one target per instance;
+     * class1, annotator1 are then 0). */
+    bool one_triple_per_row;
 
     /* ---- training ---- */
     /* Adds all tensors, class model included; false when a size does not fit. Pure function of dims. */
     bool (*layout)(struct layout *layout, const struct dims *dims);
-    /* Fresh parameters in compact form. */
-    void (*initial)(const struct layout *layout, const struct dims *dims, const struct amx_settings *settings,
-                    float *compact, struct rng *rng);
+    /* Fresh parameters in compact form, those that follow from the labels (matrices, priors) included. AMX_OK,
+     * AMX_NO_MEMORY, AMX_NOTHING. */
+    enum amx_status (*initial)(const struct layout *layout, const struct dims *dims,
+                               const struct amx_settings *settings, const struct member_data *member, float *compact,
+                               struct rng *rng);
     size_t state_bytes; /* of workspace->state */
     /* Takes the method's scratch from the arena; workspace->state is NULL while counting. */
     void (*lay_out)(struct workspace *workspace, struct arena *arena);
     /* Points the state into the parameter blocks. */
     void (*bind)(struct workspace *workspace);
+    /* Before a member's first step, workspace->member set: whatever the steps need beside tensors (targets of each
+     * row, zeroed moments of the state's own parameters). NULL = nothing. AMX_OK or AMX_NO_MEMORY. */
+    enum amx_status (*prepare)(struct workspace *workspace);
     /* Draws what the loaded batch needs (mixing). Apart from step(), so that tests can set it instead. */
     void (*draw)(struct workspace *workspace);
     /* One step on the loaded batch, drawn. Returns the mean loss; parameters are only touched if it is finite. */
@@ -45,6 +64,11 @@ struct amx_method {
     /* Confusion matrices of PANEL pairs, true class by true class: for each k, `use` gets P [C][PANEL] of that row. */
     void (*pairs)(const void *predictor, const float *const row[], const uint32_t annotator[], float *scratch,
                   void (*use)(void *context, size_t k, const float *p), void *context);
+    /* NULL: the label an annotator would give follows from the confusion matrix, p_annotation_c = sum_k p_k P_kc and
+     * p_perf = sum_k p_k P_kk. Else the method's own for one pair: p [C] class probabilities, row and annotator as in
+     * pairs(), p_annotation [C] and p_perf [1] out. */
+    void (*pair_given)(const void *predictor, const float *p, const float *row, uint32_t annotator, float *scratch,
+                       float *p_annotation, float *p_perf);
 };
 
 /* The method of that name; NULL = the default. NULL result: unknown. */
