@@ -28,7 +28,9 @@ enum {
 struct reading {
     struct data_dir *dir;
     size_t rows_capacity, labels_capacity;
-    bool of_test; /* labels_test.csv */
+    bool of_test;      /* labels_test.csv */
+    unsigned may_miss; /* DATA_DIR_NO_... */
+    bool by_name;      /* no instances file: labels and gold name the instances */
 };
 
 /* ---- files ------------------------------------------------------------------------------------------------------ */
@@ -135,7 +137,9 @@ static enum amx_status instances_header(void *context, uint64_t row, const struc
 {
     struct reading *reading = context;
 
-    if (n < 3 || !is_word(&cells[0], "instance") || !is_word(&cells[1], "split"))
+    const size_t least = reading->may_miss & DATA_DIR_NO_INSTANCES ? 2 : 3;
+
+    if (n < least || !is_word(&cells[0], "instance") || !is_word(&cells[1], "split"))
         return error_set_line(err, AMX_INVALID, row, "the header must be instance,split,f0,f1,...");
     for (size_t i = 2; i < n; i++) {
         char want[24];
@@ -161,13 +165,15 @@ static enum amx_status grow_rows(struct reading *reading, struct amx_error *err)
     if (!size_mul(&bytes, capacity, dir->n_features * sizeof(float)))
         return no_memory(err);
     rows = realloc(dir->rows, capacity * sizeof *dir->rows);
-    if (rows != NULL)
-        dir->rows = rows;
-    features = realloc(dir->features, bytes);
-    if (features != NULL)
-        dir->features = features;
-    if (rows == NULL || features == NULL)
+    if (rows == NULL)
         return no_memory(err);
+    dir->rows = rows;
+    if (bytes > 0) {
+        features = realloc(dir->features, bytes);
+        if (features == NULL)
+            return no_memory(err);
+        dir->features = features;
+    }
     reading->rows_capacity = capacity;
     return AMX_OK;
 }
@@ -192,7 +198,7 @@ static enum amx_status instances_row(void *context, uint64_t row, const struct s
         return no_memory(err);
     if (!added)
         return error_set_line(err, AMX_INVALID, row, "instance \"%.80s\" stands in the file twice", cells[0].bytes);
-    dir->rows[i] = (struct training_row){NULL, split, i, -1};
+    dir->rows[i] = (struct training_row){NULL, split, dir->n_features > 0 ? i : SIZE_MAX, -1};
     for (size_t f = 2; f < n; f++) {
         double value;
 
@@ -216,11 +222,22 @@ static enum amx_status labels_header(void *context, uint64_t row, const struct s
     return error_set_line(err, AMX_INVALID, row, "the header must be task,worker,label or instance,annotator,class");
 }
 
-static enum amx_status find_instance(const struct data_dir *dir, const struct slice *cell, uint32_t *out, uint64_t row,
+static enum amx_status find_instance(struct reading *reading, const struct slice *cell, uint32_t *out, uint64_t row,
                                      struct amx_error *err)
 {
+    struct data_dir *dir = reading->dir;
+    enum amx_status status;
+
     if (name_table_find(&dir->instances, cell->bytes, cell->n, out))
         return AMX_OK;
+    if (reading->by_name) {
+        if ((status = check_name(cell, "instance", err, row)) != AMX_OK || (status = grow_rows(reading, err)) != AMX_OK)
+            return status;
+        if (name_table_add(&dir->instances, cell->bytes, cell->n, out, NULL) != AMX_OK)
+            return no_memory(err);
+        dir->rows[*out] = (struct training_row){NULL, SPLIT_TRAIN, SIZE_MAX, -1};
+        return AMX_OK;
+    }
     return error_set_line(err, AMX_INVALID, row, "instance \"%.80s\" is not in the instances file", cell->bytes);
 }
 
@@ -233,7 +250,7 @@ static enum amx_status labels_row(void *context, uint64_t row, const struct slic
     enum amx_status status;
 
     (void)n;
-    if ((status = find_instance(dir, &cells[0], &label.row, row, err)) != AMX_OK ||
+    if ((status = find_instance(reading, &cells[0], &label.row, row, err)) != AMX_OK ||
         (status = check_name(&cells[1], "annotator", err, row)) != AMX_OK ||
         (status = check_name(&cells[2], "class", err, row)) != AMX_OK)
         return status;
@@ -272,7 +289,7 @@ static enum amx_status gold_row(void *context, uint64_t row, const struct slice 
     enum amx_status status;
 
     (void)n;
-    if ((status = find_instance(dir, &cells[0], &i, row, err)) != AMX_OK ||
+    if ((status = find_instance(reading, &cells[0], &i, row, err)) != AMX_OK ||
         (status = check_name(&cells[1], "class", err, row)) != AMX_OK)
         return status;
     if (name_table_add(&dir->class_words, cells[1].bytes, cells[1].n, &class_, NULL) != AMX_OK)
@@ -392,8 +409,15 @@ static enum amx_status read_files(const char *path, struct reading *reading, str
 {
     enum amx_status status;
 
-    if ((status = read_csv(path, "instances", instances_header, instances_row, reading, err)) != AMX_OK ||
-        (status = read_csv(path, "labels", labels_header, labels_row, reading, err)) != AMX_OK)
+    status = read_csv(path, "instances", instances_header, instances_row, reading, err);
+    if (status == AMX_NOT_FOUND && (reading->may_miss & DATA_DIR_NO_INSTANCES)) {
+        reading->by_name = true;
+        status = AMX_OK;
+    }
+    if (status != AMX_OK)
+        return status;
+    status = read_csv(path, "labels", labels_header, labels_row, reading, err);
+    if (status != AMX_OK && !(status == AMX_NOT_FOUND && (reading->may_miss & DATA_DIR_NO_LABELS)))
         return status;
     reading->of_test = true;
     status = read_csv(path, "labels_test", labels_header, labels_row, reading, err);
@@ -405,8 +429,13 @@ static enum amx_status read_files(const char *path, struct reading *reading, str
 
 enum amx_status data_dir_read(const char *path, struct data_dir *out, struct amx_error *err)
 {
+    return data_dir_read_partly(path, 0, out, err);
+}
+
+enum amx_status data_dir_read_partly(const char *path, unsigned may_miss, struct data_dir *out, struct amx_error *err)
+{
     struct data_dir dir;
-    struct reading reading = {.dir = &dir};
+    struct reading reading = {.dir = &dir, .may_miss = may_miss};
     json_t *meta = NULL;
     enum amx_status status;
 

@@ -32,6 +32,14 @@ struct data_dir {
 /* AMX_NOT_FOUND: folder, instances or labels are missing; AMX_INVALID: a row is wrong; AMX_TOO_LARGE, AMX_IO,
  * AMX_NO_MEMORY. data_dir_done frees. */
 AMX_CHECK enum amx_status data_dir_read(const char *path, struct data_dir *out, struct amx_error *err);
+/* The same for a folder in which files may be missing. Without instances.csv (or with one that has no features) the
+ * instances are those of labels and gold, of split train, awaiting features: feature_row is SIZE_MAX, n_features 0. */
+enum {
+    DATA_DIR_NO_LABELS = 1,   /* labels.csv may be missing: gold alone */
+    DATA_DIR_NO_INSTANCES = 2 /* instances.csv may be missing */
+};
+AMX_CHECK enum amx_status data_dir_read_partly(const char *path, unsigned may_miss, struct data_dir *out,
+                                               struct amx_error *err);
 void data_dir_done(struct data_dir *dir);
 
 #endif
