@@ -165,6 +165,7 @@ static enum amx_status import_model(struct db *db, struct write *w)
                               .settings = {m->settings, m->n_settings},
                               .seed = (int64_t)m->info.seed,
                               .ensemble = m->info.ensemble,
+                              .folds = m->info.folds,
                               .label_seq = changes.label_seq,
                               .labels_used = (int64_t)m->info.labels_used,
                               .instances_used = -1,

@@ -226,7 +226,8 @@ static enum amx_status put_metadata(struct changes *ch, int64_t id, bool created
 static const char SELECT_FOR_PUT[] =
     "SELECT id, split, awaiting, gold, labelled FROM instances WHERE project_id = ?1 AND name = ?2";
 static const char UPDATE_FOR_PUT[] =
-    "UPDATE instances SET split = ?3, awaiting = ?4 WHERE project_id = ?1 AND name = ?2";
+    "UPDATE instances SET was_train = was_train OR (split = 0 AND ?3 <> 0), split = ?3, awaiting = ?4"
+    " WHERE project_id = ?1 AND name = ?2";
 static const char UPDATE_GOLD[] =
     "UPDATE instances SET gold = ?3, gold_seq = ?4, gold_at = ?5 WHERE project_id = ?1 AND id = ?2";
 

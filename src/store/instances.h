@@ -47,6 +47,7 @@ struct instance_row {
     bool has_features;      /* false in a project without features */
     bool awaiting_features; /* the project has features, this instance not yet */
     bool labelled;          /* has a current label (skipped ones count) */
+    bool was_train;         /* is of split train, or was: a model may have seen its labels */
     int64_t created_ms;
     const float *features; /* [feature_dim] aligned; NULL when not asked for or not there */
     size_t n_features;

@@ -14,7 +14,7 @@
 
 static const char NO_INSTANCE[] = "there is no such instance";
 
-#define INSTANCE_COLUMNS "i.id, i.name, i.split, i.awaiting, i.labelled, i.gold, i.gold_at, i.created_at"
+#define INSTANCE_COLUMNS "i.id, i.name, i.split, i.awaiting, i.labelled, i.gold, i.gold_at, i.created_at, i.was_train"
 
 static const char SELECT_VECTOR[] = "SELECT vector FROM features WHERE project_id = ?1 AND instance_id = ?2";
 static const char SELECT_METADATA[] = "SELECT json FROM instance_metadata WHERE project_id = ?1 AND instance_id = ?2";
@@ -95,7 +95,8 @@ static enum amx_status read_row(struct reader *r, struct db_stmt *s, struct inst
                                  .labelled = db_int(s, 4) != 0,
                                  .gold_class = db_is_null(s, 5) ? -1 : (int)db_int(s, 5),
                                  .gold_ms = db_int(s, 6),
-                                 .created_ms = db_int(s, 7)};
+                                 .created_ms = db_int(s, 7),
+                                 .was_train = db_int(s, 2) == SPLIT_TRAIN || db_int(s, 8) != 0};
     if (r->vector != NULL && out->has_features) {
         status = fetch(r, r->vector, out->id, &step, err);
         if (status == AMX_OK && (step == DB_DONE || db_blob(r->vector, 0).n != r->feature_dim * sizeof(float)))

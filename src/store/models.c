@@ -41,8 +41,8 @@ static const char TAKE_NUMBER[] =
     "UPDATE projects SET next_model = next_model + 1 WHERE id = ?1 AND gone = 0 RETURNING next_model - 1";
 static const char INSERT_MODEL[] =
     "INSERT INTO models (project_id, number, run_number, method, settings, seed, ensemble, label_seq, labels_used,"
-    " instances_used, data_hash, build, kernel, blas, created_at)"
-    " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)";
+    " instances_used, data_hash, build, kernel, blas, created_at, folds)"
+    " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)";
 
 enum amx_status models_begin(struct db *db, int64_t project_id, const struct model_new *model, int64_t *number,
                              struct amx_error *err)
@@ -77,6 +77,7 @@ enum amx_status models_begin(struct db *db, int64_t project_id, const struct mod
     db_bind_text(s, 13, model->kernel);
     db_bind_text(s, 14, model->blas);
     db_bind_int(s, 15, model->now_ms);
+    db_bind_int(s, 16, model->folds);
     status = db_run(s, err);
     if (status == AMX_OK)
         *number = new_number;
@@ -116,7 +117,8 @@ enum amx_status models_put_chunk(struct db *db, int64_t project_id, int64_t numb
 
 static const char INSERT_ANNOTATOR[] =
     "INSERT INTO model_annotators (project_id, number, annotator_id, labels, reliability, class_reliability,"
-    " class_evidence, confusion) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+    " class_evidence, confusion, reliability_all, expected_correct, agreement_with_others)"
+    " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
 
 enum amx_status models_put_annotator(struct db *db, int64_t project_id, int64_t number,
                                      const struct model_annotator *row, struct amx_error *err)
@@ -135,6 +137,11 @@ enum amx_status models_put_annotator(struct db *db, int64_t project_id, int64_t 
     db_bind_blob(s, 6, row->class_reliability, class_bytes); /* NULL binds NULL */
     db_bind_blob(s, 7, row->class_evidence, class_bytes);
     db_bind_blob(s, 8, row->confusion, class_bytes * row->n_classes);
+    if (row->folds != NULL) { /* else NULL */
+        db_bind_real(s, 9, row->folds->reliability_all);
+        db_bind_real(s, 10, row->folds->expected_correct);
+        db_bind_real(s, 11, row->folds->agreement_with_others);
+    }
     return db_run(s, err);
 }
 

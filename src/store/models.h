@@ -23,6 +23,7 @@ struct model_new {
     struct slice method, settings; /* name; JSON object */
     int64_t seed;
     int ensemble;
+    int folds;                           /* 0, or 2..20 */
     int64_t run_number;                  /* 0 = imported */
     int64_t label_seq;                   /* of the data; imported: of now */
     int64_t labels_used, instances_used; /* instances_used -1 = not known */
@@ -36,6 +37,12 @@ AMX_CHECK enum amx_status models_begin(struct db *db, int64_t project_id, const 
 /* Chunks 0, 1, ... of at most MODEL_CHUNK_BYTES, in order. */
 AMX_CHECK enum amx_status models_put_chunk(struct db *db, int64_t project_id, int64_t number, int64_t chunk,
                                            const void *bytes, size_t n, struct amx_error *err);
+/* What a model with folds says of an annotator (service.md, reliability). NaN = none. */
+struct model_annotator_folds {
+    double reliability_all;       /* mean p_perf over all train instances */
+    double expected_correct;      /* mean posterior of the class it gave, its own label left out */
+    double agreement_with_others; /* share of its labels that are the consensus of the others' labels */
+};
 struct model_annotator {
     int64_t annotator_id;
     struct slice name;              /* reading: followed by a 0 byte; writing: not used */
@@ -45,6 +52,7 @@ struct model_annotator {
     const float *class_evidence;    /* [n_classes] expected number with that true class; NULL = none */
     const float *confusion;         /* [n_classes][n_classes] rows = true class; NULL = not kept or not asked for */
     size_t n_classes;               /* of the model */
+    const struct model_annotator_folds *folds; /* NULL = the model has none */
     void *memory;                   /* NULL when borrowed */
 };
 void model_annotator_done(struct model_annotator *row);

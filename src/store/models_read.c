@@ -13,7 +13,7 @@ static const char NO_MODEL[] = "there is no such model";
 #define MODEL_COLUMNS                                                                                                  \
     "m.number, coalesce(p.active_model, 0) = m.number, m.pinned, m.run_number, m.method, m.settings, m.seed,"          \
     " m.ensemble, m.label_seq, m.labels_used, m.instances_used, m.data_hash, m.build, m.kernel, m.blas, m.created_at," \
-    " m.metrics, m.n_chunks, m.size_bytes, m.sha256, m.population_reliability, m.n_classes"
+    " m.metrics, m.n_chunks, m.size_bytes, m.sha256, m.population_reliability, m.n_classes, m.folds"
 #define MODEL_SOURCE " FROM models m JOIN projects p ON p.id = m.project_id AND p.gone = 0"
 
 static enum amx_status read_row(struct db_stmt *s, struct model_row *out, struct amx_error *err)
@@ -28,6 +28,7 @@ static enum amx_status read_row(struct db_stmt *s, struct model_row *out, struct
                                         .settings = db_text(s, 5),
                                         .seed = db_int(s, 6),
                                         .ensemble = (int)db_int(s, 7),
+                                        .folds = (int)db_int(s, 22),
                                         .label_seq = db_int(s, 8),
                                         .labels_used = db_int(s, 9),
                                         .instances_used = db_is_null(s, 10) ? -1 : db_int(s, 10),
@@ -205,15 +206,15 @@ enum amx_status models_load(struct db *db, int64_t project_id, int64_t number, u
     "= 0"                                                                                                              \
     " JOIN models m ON m.project_id = x.project_id AND m.number = x.number AND m.ready = 1"                            \
     " WHERE x.project_id = ?1 AND x.number = ?2"
+#define ANNOTATOR_COLUMNS                                                                                              \
+    "SELECT x.annotator_id, a.name, x.labels, x.reliability, m.n_classes, m.folds, x.reliability_all,"                  \
+    " x.expected_correct, x.agreement_with_others, x.class_reliability, x.class_evidence"
 static const char ANNOTATORS_PAGE[] =
-    "SELECT x.annotator_id, a.name, x.labels, x.reliability, m.n_classes, x.class_reliability, "
-    "x.class_evidence" ANNOTATOR_SOURCE " AND x.annotator_id > ?3 ORDER BY x.annotator_id LIMIT ?4";
+    ANNOTATOR_COLUMNS ANNOTATOR_SOURCE " AND x.annotator_id > ?3 ORDER BY x.annotator_id LIMIT ?4";
 static const char ANNOTATORS_PAGE_FULL[] =
-    "SELECT x.annotator_id, a.name, x.labels, x.reliability, m.n_classes, x.class_reliability, x.class_evidence,"
-    " x.confusion" ANNOTATOR_SOURCE " AND x.annotator_id > ?3 ORDER BY x.annotator_id LIMIT ?4";
-static const char ANNOTATORS_ONE[] =
-    "SELECT x.annotator_id, a.name, x.labels, x.reliability, m.n_classes, x.class_reliability, x.class_evidence,"
-    " x.confusion" ANNOTATOR_SOURCE " AND x.annotator_id = ?3";
+    ANNOTATOR_COLUMNS ", x.confusion" ANNOTATOR_SOURCE " AND x.annotator_id > ?3 ORDER BY x.annotator_id LIMIT ?4";
+static const char ANNOTATORS_ONE[] = ANNOTATOR_COLUMNS ", x.confusion" ANNOTATOR_SOURCE " AND x.annotator_id = ?3";
+enum { FIRST_ARRAY = 9 }; /* column of class_reliability */
 
 /* A BLOB of n floats as a slice; AMX_CORRUPT when it has another size. */
 static enum amx_status read_floats(struct db_stmt *s, int column, size_t n, struct slice *out, struct amx_error *err)
@@ -224,7 +225,7 @@ static enum amx_status read_floats(struct db_stmt *s, int column, size_t n, stru
     return AMX_OK;
 }
 
-/* The arrays are copied, because SQLite promises no alignment: one block, arrays first, then the name. */
+/* The arrays are copied, because SQLite promises no alignment: one block, figures and arrays first, then the name. */
 static enum amx_status read_annotator(struct db_stmt *s, bool with_confusion, struct model_annotator *out,
                                       struct amx_error *err)
 {
@@ -233,15 +234,16 @@ static enum amx_status read_annotator(struct db_stmt *s, bool with_confusion, st
                                   .labels = db_int(s, 2),
                                   .reliability = db_real(s, 3),
                                   .n_classes = (size_t)db_int(s, 4)};
+    struct model_annotator_folds folds = {db_real(s, 6), db_real(s, 7), db_real(s, 8)};
     struct slice name = db_text(s, 1);
     const float **fields[3] = {&row.class_reliability, &row.class_evidence, &row.confusion};
-    size_t total = name.n + 1;
-    enum amx_status status = read_floats(s, 5, row.n_classes, &arrays[0], err);
+    size_t total = sizeof folds + name.n + 1;
+    enum amx_status status = read_floats(s, FIRST_ARRAY, row.n_classes, &arrays[0], err);
 
     if (status == AMX_OK)
-        status = read_floats(s, 6, row.n_classes, &arrays[1], err);
+        status = read_floats(s, FIRST_ARRAY + 1, row.n_classes, &arrays[1], err);
     if (status == AMX_OK && with_confusion)
-        status = read_floats(s, 7, row.n_classes * row.n_classes, &arrays[2], err);
+        status = read_floats(s, FIRST_ARRAY + 2, row.n_classes * row.n_classes, &arrays[2], err);
     if (status != AMX_OK)
         return status;
     for (int i = 0; i < 3; i++)
@@ -250,6 +252,10 @@ static enum amx_status read_annotator(struct db_stmt *s, bool with_confusion, st
     if (p == NULL)
         return error_set(err, AMX_NO_MEMORY, "no memory for a row");
     row.memory = p;
+    memcpy(p, &folds, sizeof folds);
+    if (db_int(s, 5) > 0)
+        row.folds = row.memory;
+    p += sizeof folds;
     for (int i = 0; i < 3; i++) {
         if (arrays[i].bytes == NULL)
             continue;

@@ -335,13 +335,16 @@ TEST(models_tell_of_annotators)
     struct model_annotator row;
     struct seen_annotators seen = {.n = 0};
     float two[2] = {0.25f, 0.75f}, four[4] = {1, 2, 3, 4};
+    const struct model_annotator_folds folds = {0.5, 0.25, (double)NAN};
+    struct model_new with_folds = about;
     int64_t number = 0;
     bool more;
 
+    with_folds.folds = 5;
     fixture_init(&f, 0);
     CHECK_INT(put_label(&f, "i1", "ana", 1, 0, NULL, &r), AMX_OK);
     CHECK_INT(put_label(&f, "i1", "bob", 1, 0, NULL, &r), AMX_OK);
-    CHECK_INT(models_begin(f.db, f.project, &about, &number, &f.err), AMX_OK);
+    CHECK_INT(models_begin(f.db, f.project, &with_folds, &number, &f.err), AMX_OK);
     CHECK_INT(models_put_chunk(f.db, f.project, number, 0, "abc", 3, &f.err), AMX_OK);
     row = (struct model_annotator){.annotator_id = 1,
                                    .labels = 7,
@@ -349,7 +352,8 @@ TEST(models_tell_of_annotators)
                                    .class_reliability = two,
                                    .class_evidence = two,
                                    .confusion = four,
-                                   .n_classes = 2};
+                                   .n_classes = 2,
+                                   .folds = &folds};
     CHECK_INT(models_put_annotator(f.db, f.project, number, &row, &f.err), AMX_OK);
     row = (struct model_annotator){.annotator_id = 2, .labels = 1, .reliability = (double)NAN, .n_classes = 2};
     CHECK_INT(models_put_annotator(f.db, f.project, number, &row, &f.err), AMX_OK);
@@ -361,6 +365,15 @@ TEST(models_tell_of_annotators)
     CHECK_NEAR(seen.confusion, 4, 0);
     CHECK_INT(model_annotators_get(f.db, f.project, number, 2, &row, &f.err), AMX_OK);
     CHECK(isnan(row.reliability) && row.confusion == NULL && same(row.name, "bob"));
+    CHECK(row.folds != NULL && isnan(row.folds->reliability_all)); /* of a model with folds, but not told */
+    model_annotator_done(&row);
+    CHECK_INT(model_annotators_get(f.db, f.project, number, 1, &row, &f.err), AMX_OK);
+    CHECK(row.folds != NULL && row.class_evidence != NULL && row.confusion != NULL);
+    if (row.folds != NULL) {
+        CHECK_NEAR(row.folds->reliability_all, 0.5, 0);
+        CHECK_NEAR(row.folds->expected_correct, 0.25, 0);
+        CHECK(isnan(row.folds->agreement_with_others));
+    }
     model_annotator_done(&row);
     CHECK_INT(delete_annotator(&f, "bob"), AMX_OK);
     CHECK_INT(model_annotators_get(f.db, f.project, number, 2, &row, &f.err), AMX_NOT_FOUND);
