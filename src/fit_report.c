@@ -356,7 +356,7 @@ static json_t *report_json(const struct run_request *request, const struct train
     failed |= json_object_set_new(object, "seed", json_integer((json_int_t)request->seed));
     failed |= json_object_set_new(object, "repeat", json_integer((json_int_t)n));
     failed |= json_object_set_new(object, "ensemble", json_integer(request->ensemble));
-    failed |= json_object_set_new(object, "settings", run_request_settings_json(&request->settings));
+    failed |= json_object_set_new(object, "settings", run_request_settings_json(request->method, &request->settings));
     failed |= json_object_set_new(object, "test", split_json(results, n, SPLIT_TEST, values));
     failed |= json_object_set_new(object, "valid", split_json(results, n, SPLIT_VALID, values));
     failed |= json_object_set_new(object, "annotator_model", annotators_json(results, n, values));

@@ -222,7 +222,7 @@ static enum amx_status read_model(struct import *m, struct amx_error *err)
         return status;
     }
     amx_model_info(m->model, &m->info);
-    json_t *settings = run_request_settings_json(&m->info.settings);
+    json_t *settings = run_request_settings_json(m->info.method, &m->info.settings);
     m->settings = settings == NULL ? NULL : jsonx_dump(settings, &m->n_settings);
     json_decref(settings);
     return m->settings != NULL ? AMX_OK : error_set(err, AMX_NO_MEMORY, "Out of memory.");

@@ -108,8 +108,8 @@ static void submit(struct auto_train *rule, const struct project_info *project, 
     q->job.project_id = project->id;
     q->rule = rule;
     q->labels = labels;
-    if (run_request_parse(NULL, project->settings.training, project->feature_dim, project->n_classes, &q->request,
-                          &err) != AMX_OK) {
+    if (run_request_by_rule(project->settings.training, project->feature_dim, project->n_classes, &q->request, &err) !=
+        AMX_OK) {
         log_warn("a project's training settings cannot be used", LOG_INT("project_id", project->id),
                  LOG_TEXT("reason", err.text));
         settle(rule, project->id, labels);

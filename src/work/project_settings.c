@@ -16,17 +16,6 @@ static enum amx_status parse_auto_train(const json_t *object, const char *prefix
     return jsonx_need_int(object, "every_labels", prefix, 1, INT64_C(1000000000), every, err);
 }
 
-static enum amx_status parse_training(const json_t *object, const char *prefix, size_t n_features, size_t n_classes,
-                                      struct amx_error *err)
-{
-    struct run_request request;
-    enum amx_status status;
-
-    run_request_default(n_features, &request);
-    status = run_request_merge(object, prefix, &request, err);
-    return status != AMX_OK ? status : run_request_check(&request, prefix, n_classes, err);
-}
-
 enum amx_status project_settings_parse(const json_t *settings, const char *prefix, size_t n_features, size_t n_classes,
                                        struct project_settings *out, struct amx_error *err)
 {
@@ -56,8 +45,8 @@ enum amx_status project_settings_parse(const json_t *settings, const char *prefi
             return status;
     }
     if (parsed.training != NULL) {
-        status =
-            parse_training(parsed.training, jsonx_pointer(pointer, prefix, "training"), n_features, n_classes, err);
+        status = run_request_check_training(parsed.training, jsonx_pointer(pointer, prefix, "training"), n_features,
+                                            n_classes, err);
         if (status != AMX_OK)
             return status;
     }

@@ -28,6 +28,7 @@ struct model_write {
     struct run_work *work;
     const struct training_data *data;
     const struct amx_fit_report *report;
+    struct amx_model_info info; /* of the model: what was trained (auto chooses) */
     struct reliability reliability;
     char *settings, *metrics, *curve;
     unsigned char *bytes;
@@ -64,12 +65,12 @@ char *run_curve_text(const double *curve, size_t n)
 static enum amx_status begin_apply(struct db *db, struct write_job *job)
 {
     struct model_write *w = (struct model_write *)job;
-    const struct run_request *request = &w->work->request;
     const struct model_new model = {
-        .method = text_slice(request->method),
+        .method = text_slice(w->info.method),
         .settings = text_slice(w->settings),
-        .seed = (int64_t)request->seed,
-        .ensemble = request->ensemble,
+        .seed = (int64_t)w->info.seed,
+        .ensemble = w->info.ensemble,
+        .folds = w->info.folds,
         .run_number = w->work->row.number,
         .label_seq = w->data->set.label_seq,
         .labels_used = (int64_t)w->report->labels_used,
@@ -186,6 +187,8 @@ static enum amx_status do_job(struct model_write *w, enum amx_status (*apply)(st
 static enum amx_status prepare(struct model_write *w, const struct amx_model *model, struct amx_error *err)
 {
     const size_t C = w->data->set.n_classes;
+    /* What was trained: auto's choice, not its request. */
+    const struct run_request trained = {.method = w->info.method, .settings = w->info.settings};
     json_t *metrics = NULL;
     size_t n;
     enum amx_status status;
@@ -194,7 +197,7 @@ static enum amx_status prepare(struct model_write *w, const struct amx_model *mo
         return status;
     w->metrics = jsonx_dump(metrics, &n);
     json_decref(metrics);
-    w->settings = run_request_settings_text(&w->work->request.settings);
+    w->settings = run_request_settings_text(&trained);
     w->curve = run_curve_text(w->report->loss_curve, (size_t)w->report->epochs);
     w->row = malloc((2 * C + C * C) * sizeof *w->row);
     if (w->metrics == NULL || w->settings == NULL || w->curve == NULL || w->row == NULL)
@@ -231,6 +234,7 @@ enum amx_status run_model_write(struct run_work *work, const struct training_dat
     struct model_write w = {.work = work, .data = data, .report = report};
     enum amx_status status;
 
+    amx_model_info(model, &w.info);
     w.activate = work->request.activate == RUN_ACTIVATE_ALWAYS;
     status = prepare(&w, model, err);
     if (status == AMX_OK)

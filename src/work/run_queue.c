@@ -62,7 +62,7 @@ static enum amx_status insert(struct db *db, int64_t project_id, const struct ru
 enum amx_status run_queue_add(struct db *db, int64_t project_id, const struct run_request *request, size_t queue_limit,
                               bool by_rule, struct run_queued *out, struct amx_error *err)
 {
-    char *settings = run_request_settings_text(&request->settings);
+    char *settings = run_request_settings_text(request);
     struct run_spec spec;
     enum amx_status status;
 

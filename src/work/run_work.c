@@ -142,19 +142,20 @@ static enum amx_status reserve_memory(struct run_work *work, size_t bytes, struc
     return AMX_OK;
 }
 
-/* Members of an ensemble train side by side on the trainers that are idle now. */
+/* Members of an ensemble and of folds train side by side on the trainers that are idle now. */
 static int threads_for(struct run_work *work)
 {
     struct trainers *t = work->trainers;
+    const struct run_request *r = &work->request;
+    int members = r->ensemble >= r->folds ? r->ensemble : r->ensemble + r->folds, threads;
     unsigned busy = 0;
-    int threads;
 
     (void)pthread_mutex_lock(&t->mu);
     for (const struct run_work *other = t->working; other != NULL; other = other->next)
         busy++;
     (void)pthread_mutex_unlock(&t->mu);
     threads = t->config.threads > busy ? (int)(t->config.threads - busy) + 1 : 1;
-    return threads < work->request.ensemble ? threads : work->request.ensemble;
+    return threads < members ? threads : members;
 }
 
 static enum amx_status note_data(struct run_work *work, const struct training_data *data, struct amx_error *err)
@@ -188,6 +189,8 @@ static enum amx_status fit(struct run_work *work, const struct training_data *da
         .seed = work->request.seed,
         .ensemble = work->request.ensemble,
         .threads = threads_for(work),
+        .folds = work->request.folds,
+        .clamp_gold = work->request.gold_use == RUN_GOLD_TRAIN,
         .settings = work->request.settings,
         .progress = on_progress,
         .context = work,
@@ -219,7 +222,9 @@ static enum amx_status train(struct run_work *work, struct amx_error *err)
     if ((status = run_request_of_spec(&work->row.spec, &work->request, err)) != AMX_OK ||
         (status = read_data(work, &data, err)) != AMX_OK)
         return status;
-    if ((status = training_data_check(&data, err)) == AMX_OK && (status = note_data(work, &data, err)) == AMX_OK)
+    if ((status = training_data_check(&data, err)) == AMX_OK &&
+        (status = training_data_fold(&data, work->request.seed, work->request.folds, err)) == AMX_OK &&
+        (status = note_data(work, &data, err)) == AMX_OK)
         status = fit(work, &data, err);
     training_data_done(&data);
     return status;

@@ -52,6 +52,21 @@ static int by_rank(const void *a, const void *b)
     return x->arrival < y->arrival ? -1 : x->arrival > y->arrival;
 }
 
+uint32_t fold_of(const char *name, uint64_t seed, int folds)
+{
+    uint8_t bytes[DIGEST_BYTES];
+    struct digest digest;
+    uint64_t number = 0;
+
+    digest_init(&digest);
+    digest_add_u64(&digest, seed);
+    digest_add(&digest, name, strlen(name));
+    digest_finish(&digest, bytes);
+    for (int i = 7; i >= 0; i--)
+        number = number << 8 | bytes[i];
+    return (uint32_t)(number % (uint64_t)folds);
+}
+
 /* n + 1 elements, so that 0 rows need no special case. */
 static void *array(size_t n, size_t size)
 {

@@ -59,7 +59,27 @@ void training_data_view(struct training_data *data)
         .class_names = (const char *const *)set->class_names,
         .annotator_names = (const char *const *)set->annotator_names,
         .data_hash = data->hash,
+        .gold = set->instance_gold,
+        .fold = data->fold,
     };
+}
+
+enum amx_status training_data_fold(struct training_data *data, uint64_t seed, int folds, struct amx_error *err)
+{
+    const size_t N = data->set.n_instances;
+    uint32_t *fold = NULL;
+
+    if (folds > 0) {
+        fold = N < SIZE_MAX / sizeof *fold ? malloc((N + 1) * sizeof *fold) : NULL;
+        if (fold == NULL)
+            return error_set(err, AMX_NO_MEMORY, "Out of memory.");
+        for (size_t i = 0; i < N; i++)
+            fold[i] = fold_of(data->set.instance_names[i], seed, folds);
+    }
+    free(data->fold);
+    data->fold = fold;
+    data->data.fold = fold;
+    return AMX_OK;
 }
 
 enum amx_status training_data_read(struct db *db, int64_t project_id, size_t max_bytes, struct training_data *out,
@@ -80,8 +100,10 @@ void training_data_done(struct training_data *data)
 {
     struct training_set *set = &data->set;
 
+    free(data->fold);
     if (!data->built) {
         training_set_done(set);
+        memset(data, 0, sizeof *data);
         return;
     }
     free(set->features);

@@ -23,8 +23,19 @@ struct training_data {
     struct training_set set;
     struct amx_data data; /* what amx_fit wants; points into set and hash */
     char hash[TRAINING_HASH_BYTES];
-    bool built; /* by training_data_build: its arrays are this room's, not the store's */
+    uint32_t *fold; /* [N], or NULL: see training_data_fold */
+    bool built;     /* by training_data_build: its arrays are this room's, not the store's */
 };
+
+/* The fold of an instance, < folds (which is >= 2): the first 8 bytes of SHA-256 over the seed as 8 bytes
+ * little-endian and then the name, as a little-endian number, modulo folds. It depends on nothing else, so the fold of
+ * any instance is known at any later time from its name and the model's seed and folds, and nothing is stored.
+ * Instances of split valid and test were never trained on: AMX_NO_FOLD for them. */
+uint32_t fold_of(const char *name, uint64_t seed, int folds);
+/* Gives every train instance its fold (data->data.fold) for a fit with that seed and number of folds; folds 0: none.
+ * AMX_NO_MEMORY. */
+AMX_CHECK enum amx_status training_data_fold(struct training_data *data, uint64_t seed, int folds,
+                                             struct amx_error *err);
 
 /* Reads a project in one short read transaction on the caller's connection. AMX_TOO_LARGE over max_bytes (0 = no
  * limit), with the number. An empty project is no failure: see training_data_check. *out is in place: do not move it
