@@ -133,9 +133,12 @@ static enum amx_status score_annotators(const struct amx_model *model, const str
             last = part->label_row[l + count];
             pair_row[count++] = (uint32_t)(last - base);
         }
-        if (last >= part->first && base < part->n)
-            status = amx_predict_pairs(model, part->features + base * part->n_features, last - base + 1, pair_row,
-                                       part->label_annotator + l, count, NULL, score + n, NULL, err);
+        if (last >= part->first && base < part->n) {
+            const struct amx_pairs_prediction wanted = {.p_perf = score + n};
+
+            status = amx_predict_pairs(model, AMX_NO_FOLD, part->features + base * part->n_features, last - base + 1,
+                                       pair_row, part->label_annotator + l, count, &wanted, err);
+        }
         /* Labels outside the split or without gold are dropped after the prediction: they are few. */
         for (size_t j = 0, base_n = n; status == AMX_OK && j < count; j++) {
             size_t row = base + pair_row[j];
