@@ -55,7 +55,6 @@ $(O)/%.o: src/%.c $(O)/flags
 	$(COMPILE)
 $(AMX_OBJS): STD = -std=c11 -fno-math-errno -fno-trapping-math
 # One kernel file, compiled once per level; the table is chosen at run time (src/learn/kernel_table.c).
-KFLAGS_plain  :=
 KFLAGS_sse2   := -march=x86-64
 KFLAGS_avx2   := -march=x86-64-v3
 KFLAGS_avx512 := -march=x86-64-v4 -mprefer-vector-width=512
@@ -81,6 +80,7 @@ unit_objs   = $(patsubst tests/%.c,$(O)/tests/%.o,$(wildcard tests/unit/$(1)/*.c
 UNIT_NEEDS_learn = $(AMX_OBJS)
 UNIT_NEEDS_crowd = $(AMX_OBJS)
 UNIT_NEEDS_util  = $(UTIL_OBJS)
+UNIT_NEEDS_cmd   = $(filter-out $(O)/main.o,$(CMD_OBJS)) $(ROOM_OBJS) $(AMX_OBJS)
 UNIT_NEEDS_http  = $(UTIL_OBJS) $(call room_objs,http)
 UNIT_NEEDS_store = $(UTIL_OBJS) $(STORE_OBJS)
 $(O)/tests/%.o: EXTRA = -Itests/unit
