@@ -76,6 +76,14 @@ enum amx_status run_queue_add(struct db *db, int64_t project_id, const struct ru
     return status;
 }
 
+enum amx_status run_queue_add_spec(struct db *db, int64_t project_id, const struct run_spec *spec, size_t queue_limit,
+                                   struct run_queued *out, struct amx_error *err)
+{
+    enum amx_status status = check_enough(db, project_id, err);
+
+    return status != AMX_OK ? status : insert(db, project_id, spec, queue_limit, false, out, err);
+}
+
 enum amx_status run_queue_cancel(struct db *db, int64_t project_id, int64_t number, int64_t *id, enum run_cancel *what,
                                  struct amx_error *err)
 {

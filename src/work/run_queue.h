@@ -23,6 +23,9 @@ struct run_queued {
 AMX_CHECK enum amx_status run_queue_add(struct db *db, int64_t project_id, const struct run_request *request,
                                         size_t queue_limit, bool by_rule, struct run_queued *out,
                                         struct amx_error *err);
+/* The same for a run of another kind, as the store keeps it. */
+AMX_CHECK enum amx_status run_queue_add_spec(struct db *db, int64_t project_id, const struct run_spec *spec,
+                                             size_t queue_limit, struct run_queued *out, struct amx_error *err);
 
 enum run_cancel {
     RUN_CANCEL_ACCEPTED, /* was queued: is cancelled now; or is running: will stop at the next batch. 202 */

@@ -62,12 +62,24 @@ static enum amx_status finish_apply(struct db *db, struct write_job *job)
 /* ---- progress
  * --------------------------------------------------------------------------------------------------------- */
 
+void run_work_renew_lease(struct run_work *work)
+{
+    int64_t now = clock_monotonic_ms();
+    struct small_job lease = {.job = {.apply = lease_apply, .project_id = work->row.project_id},
+                              .run_id = work->row.id};
+
+    if (now - work->lease_renewed_ms <= RENEW_MS)
+        return;
+    work->lease_renewed_ms = now;
+    if (writer_run(work->trainers->config.writer, &lease.job) != AMX_OK)
+        log_debug("a lease was not renewed", LOG_INT("run", work->row.id)); /* no other process takes runs today */
+}
+
 /* In the thread that trains, never two at once for one run. */
 static void on_progress(const struct amx_progress *p, void *context)
 {
     struct run_work *work = context;
     struct trainers *t = work->trainers;
-    int64_t now = clock_monotonic_ms();
     /* The curve in memory is the first member's: the mean over members is known at the end. */
     bool new_loss = p->epoch_ended && p->member == 0 && p->epoch >= 1;
 
@@ -85,26 +97,18 @@ static void on_progress(const struct amx_progress *p, void *context)
     (void)pthread_mutex_unlock(&t->mu);
     if (p->epoch_ended)
         trainers_wake(t, work->row.id);
-    if (now - work->lease_renewed_ms > RENEW_MS) {
-        struct small_job lease = {.job = {.apply = lease_apply, .project_id = work->row.project_id},
-                                  .run_id = work->row.id};
-
-        work->lease_renewed_ms = now;
-        if (writer_run(t->config.writer, &lease.job) != AMX_OK)
-            log_debug("a lease was not renewed", LOG_INT("run", work->row.id)); /* no other process takes runs today */
-    }
+    run_work_renew_lease(work);
 }
 
 /* ---- steps
  * ------------------------------------------------------------------------------------------------------------- */
 
-static bool is_cancelled(const struct run_work *work)
+bool run_work_is_cancelled(const struct run_work *work)
 {
     return __atomic_load_n(&work->cancel, __ATOMIC_ACQUIRE) != 0;
 }
 
-/* The rows; and whether somebody cancelled between the claim and the moment this run could be found in memory. */
-static enum amx_status read_data(struct run_work *work, struct training_data *data, struct amx_error *err)
+enum amx_status run_work_read(struct run_work *work, struct training_data *data, struct amx_error *err)
 {
     const struct trainers_config *config = &work->trainers->config;
     struct db *db = NULL;
@@ -124,8 +128,7 @@ static enum amx_status read_data(struct run_work *work, struct training_data *da
     return status;
 }
 
-/* Waits until this run fits beside those in work; too large for any time is an error with the numbers. */
-static enum amx_status reserve_memory(struct run_work *work, size_t bytes, struct amx_error *err)
+enum amx_status run_work_reserve(struct run_work *work, size_t bytes, struct amx_error *err)
 {
     struct trainers *t = work->trainers;
     const size_t limit = t->config.run_memory_bytes;
@@ -134,7 +137,7 @@ static enum amx_status reserve_memory(struct run_work *work, size_t bytes, struc
         return error_set(err, AMX_TOO_LARGE, "The run needs %zu MiB of memory; the limit is %zu MiB (--run-memory).",
                          (bytes >> 20) + 1, limit >> 20);
     (void)pthread_mutex_lock(&t->mu);
-    while (limit > 0 && t->reserved_bytes > 0 && bytes > limit - t->reserved_bytes && !is_cancelled(work))
+    while (limit > 0 && t->reserved_bytes > 0 && bytes > limit - t->reserved_bytes && !run_work_is_cancelled(work))
         (void)pthread_cond_wait(&t->changed, &t->mu);
     work->reserved_bytes = bytes;
     t->reserved_bytes += bytes;
@@ -142,13 +145,11 @@ static enum amx_status reserve_memory(struct run_work *work, size_t bytes, struc
     return AMX_OK;
 }
 
-/* Members of an ensemble and of folds train side by side on the trainers that are idle now. */
-static int threads_for(struct run_work *work)
+int run_work_threads(struct run_work *work, int members)
 {
     struct trainers *t = work->trainers;
-    const struct run_request *r = &work->request;
-    int members = r->ensemble >= r->folds ? r->ensemble : r->ensemble + r->folds, threads;
     unsigned busy = 0;
+    int threads;
 
     (void)pthread_mutex_lock(&t->mu);
     for (const struct run_work *other = t->working; other != NULL; other = other->next)
@@ -158,7 +159,8 @@ static int threads_for(struct run_work *work)
     return threads < members ? threads : members;
 }
 
-static enum amx_status note_data(struct run_work *work, const struct training_data *data, struct amx_error *err)
+enum amx_status run_work_note_data(struct run_work *work, const struct training_data *data, int epochs,
+                                   struct amx_error *err)
 {
     struct trainers *t = work->trainers;
     struct small_job note = {.job = {.apply = data_apply, .project_id = work->row.project_id},
@@ -166,29 +168,39 @@ static enum amx_status note_data(struct run_work *work, const struct training_da
                              .label_seq = data->set.label_seq,
                              .labels_used = (int64_t)data->set.n_labels,
                              .instances_used = (int64_t)data->set.n_instances};
-    double *curve = calloc((size_t)work->request.settings.epochs + 1, sizeof *curve);
+    double *curve = calloc((size_t)epochs + 1, sizeof *curve);
 
     if (curve == NULL)
         return error_set(err, AMX_NO_MEMORY, "Out of memory.");
     (void)pthread_mutex_lock(&t->mu);
     work->progress.loss_curve = curve;
-    work->progress.epochs = work->request.settings.epochs;
+    work->progress.epochs = epochs;
     work->progress.labels_used = data->set.n_labels;
     work->progress.instances_used = data->set.n_instances;
     work->progress.version++;
     (void)pthread_mutex_unlock(&t->mu);
-    auto_train_read(t->auto_train, work->row.project_id);
     return trainers_write(t, &note.job, err);
+}
+
+enum amx_status run_work_finish(struct run_work *work, const struct run_end *end, struct amx_error *err)
+{
+    struct small_job finish = {
+        .job = {.apply = finish_apply, .project_id = work->row.project_id}, .run_id = work->row.id, .end = end};
+
+    return trainers_write(work->trainers, &finish.job, err);
 }
 
 /* Training and everything after it. */
 static enum amx_status fit(struct run_work *work, const struct training_data *data, struct amx_error *err)
 {
+    const struct run_request *r = &work->request;
+    /* Members of an ensemble and of folds train side by side. */
+    const int members = r->ensemble >= r->folds ? r->ensemble : r->ensemble + r->folds;
     struct amx_fit_options options = {
         .method = work->request.method,
         .seed = work->request.seed,
         .ensemble = work->request.ensemble,
-        .threads = threads_for(work),
+        .threads = run_work_threads(work, members),
         .folds = work->request.folds,
         .clamp_gold = work->request.gold_use == RUN_GOLD_TRAIN,
         .settings = work->request.settings,
@@ -203,9 +215,9 @@ static enum amx_status fit(struct run_work *work, const struct training_data *da
 
     if (!size_add(&bytes, amx_fit_memory(&data->data, &options), training_data_bytes(data)))
         bytes = SIZE_MAX;
-    if ((status = reserve_memory(work, bytes, err)) != AMX_OK)
+    if ((status = run_work_reserve(work, bytes, err)) != AMX_OK)
         return status;
-    if (is_cancelled(work))
+    if (run_work_is_cancelled(work))
         return error_set(err, AMX_CANCELLED, "The run was cancelled.");
     status = amx_fit(&data->data, &options, &report, &model, err);
     if (status == AMX_OK)
@@ -220,11 +232,14 @@ static enum amx_status train(struct run_work *work, struct amx_error *err)
     enum amx_status status;
 
     if ((status = run_request_of_spec(&work->row.spec, &work->request, err)) != AMX_OK ||
-        (status = read_data(work, &data, err)) != AMX_OK)
+        (status = run_work_read(work, &data, err)) != AMX_OK)
         return status;
     if ((status = training_data_check(&data, err)) == AMX_OK &&
-        (status = training_data_fold(&data, work->request.seed, work->request.folds, err)) == AMX_OK &&
-        (status = note_data(work, &data, err)) == AMX_OK)
+        (status = training_data_fold(&data, work->request.seed, work->request.folds, err)) == AMX_OK) {
+        auto_train_read(work->trainers->auto_train, work->row.project_id);
+        status = run_work_note_data(work, &data, work->request.settings.epochs, err);
+    }
+    if (status == AMX_OK)
         status = fit(work, &data, err);
     training_data_done(&data);
     return status;
@@ -247,10 +262,8 @@ static void write_end(struct run_work *work, enum run_state state, const char *e
         .error = {error, error != NULL ? strlen(error) : 0},
         .now_ms = clock_wall_ms(),
     };
-    struct small_job finish = {
-        .job = {.apply = finish_apply, .project_id = work->row.project_id}, .run_id = work->row.id, .end = &end};
     struct amx_error err;
-    enum amx_status status = trainers_write(t, &finish.job, &err);
+    enum amx_status status = run_work_finish(work, &end, &err);
 
     if (status != AMX_OK && status != AMX_NOT_FOUND && status != AMX_CONFLICT)
         log_error("the end of a training run could not be written", LOG_INT("run", work->row.id),

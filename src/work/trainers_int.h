@@ -49,6 +49,18 @@ enum amx_status trainers_write(struct trainers *t, struct write_job *job, struct
 /* ---- run_work.c ---- */
 /* Does the run and writes how it ended. */
 void run_work_do(struct run_work *work);
+/* Pieces of it, for every kind of run. */
+/* The rows; AMX_CANCELLED: somebody cancelled between the claim and the moment this run could be found in memory. */
+AMX_CHECK enum amx_status run_work_read(struct run_work *work, struct training_data *data, struct amx_error *err);
+/* Waits until this run fits beside those in work; too large for any time is AMX_TOO_LARGE with the numbers. Once. */
+AMX_CHECK enum amx_status run_work_reserve(struct run_work *work, size_t bytes, struct amx_error *err);
+int run_work_threads(struct run_work *work, int members); /* for so many fits side by side: trainers idle now + 1 */
+bool run_work_is_cancelled(const struct run_work *work);
+void run_work_renew_lease(struct run_work *work); /* call often; does something every 20 s */
+/* Progress in memory (room for a curve of `epochs`) and in the row: what the run trains on. */
+AMX_CHECK enum amx_status run_work_note_data(struct run_work *work, const struct training_data *data, int epochs,
+                                             struct amx_error *err);
+AMX_CHECK enum amx_status run_work_finish(struct run_work *work, const struct run_end *end, struct amx_error *err);
 
 /* ---- run_model.c ---- */
 /* The last steps of a good run: metrics, reliability, bytes, one transaction that makes it count. Takes the model.
