@@ -17,6 +17,7 @@
 #include "progress_bar.h"
 #include "util/error.h"
 #include "util/numbers.h"
+#include "work/calibrate.h"
 #include "work/evaluate.h"
 #include "work/run_request.h"
 
@@ -27,6 +28,7 @@ enum {
 
 struct fit_options {
     const char *dir;
+    json_t *body; /* the request as words of the command line */
     struct run_request request;
     int repeat;
     bool json;
@@ -72,49 +74,124 @@ static bool take_number(const char *option, const char *text, int64_t min, int64
     return false;
 }
 
+/* The words of the command line as a request: parsed by the same code as a training run's body. */
+struct words {
+    const char *method, *seed, *repeat, *ensemble, *folds, *gold_use, *seconds, *fits, *select, *methods;
+};
+
+/* "a,b" -> ["a","b"]. */
+static json_t *list_of(const char *text)
+{
+    json_t *list = json_array();
+
+    while (list != NULL && *text != '\0') {
+        size_t n = strcspn(text, ",");
+
+        if (json_array_append_new(list, json_stringn(text, n)) != 0) {
+            json_decref(list);
+            return NULL;
+        }
+        text += text[n] == ',' ? n + 1 : n;
+    }
+    return list;
+}
+
+/* A number as JSON, or the text itself, which is refused where a number is wanted. */
+static json_t *value_of(const char *text)
+{
+    json_t *json = json_loads(text, JSON_DECODE_ANY, NULL);
+
+    return json != NULL ? json : json_string(text);
+}
+
+static json_t *request_of(const struct words *w)
+{
+    const struct {
+        const char *name, *text;
+        json_t *(*value)(const char *);
+    } fields[] = {{"method", w->method, json_string},     {"seed", w->seed, value_of},
+                  {"ensemble", w->ensemble, value_of},    {"folds", w->folds, value_of},
+                  {"gold_use", w->gold_use, json_string}, {"budget_seconds", w->seconds, value_of},
+                  {"budget_fits", w->fits, value_of},     {"select", w->select, json_string},
+                  {"methods", w->methods, list_of}};
+    json_t *object = json_object();
+
+    for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
+        if (fields[i].text != NULL && json_object_set_new(object, fields[i].name, fields[i].value(fields[i].text)) != 0) {
+            json_decref(object);
+            return NULL;
+        }
+    }
+    return object;
+}
+
+/* "/gold_use" -> "--gold-use": what the request's parser calls a field is an option here. */
+static void name_option(const char *pointer, char *out, size_t n)
+{
+    size_t used = 0;
+
+    for (const char *c = pointer; *c != '\0' && (c == pointer || *c != '/') && used + 3 < n; c++) {
+        if (*c == '/')
+            used += (size_t)snprintf(out, n, "--");
+        else
+            out[used++] = *c == '_' ? '-' : *c;
+    }
+    out[used] = '\0';
+}
+
 /* False: done already, with *exit_status. */
 static bool parse(int argc, char **argv, struct fit_options *o, int *exit_status)
 {
-    const char *method = NULL, *seed = NULL, *repeat = NULL, *ensemble = NULL, *set = NULL, *words[1];
+    struct words w = {0};
+    const char *set = NULL, *words[1];
     const struct option table[] = {
-        {"--method", "M", "annot_mix (the one in this build)", &method, NULL},
-        {"--seed", "S", "seed of the first repeat, 0 to 2^53-1 (1)", &seed, NULL},
-        {"--repeat", "R", "fits with seeds S, S+1, ...; mean and deviation are shown (1)", &repeat, NULL},
-        {"--ensemble", "M", "models per fit, averaged, 1 to 100 (1)", &ensemble, NULL},
+        {"--method", "M", "any method of GET /v1/methods, or auto (annot_mix)", &w.method, NULL},
+        {"--seed", "S", "seed of the first repeat, 0 to 2^53-1 (1)", &w.seed, NULL},
+        {"--repeat", "R", "fits with seeds S, S+1, ...; mean and deviation are shown (1)", &w.repeat, NULL},
+        {"--ensemble", "M", "models per fit, averaged, 1 to 100 (1)", &w.ensemble, NULL},
+        {"--folds", "K", "0, or 2 to 20: predicts train instances by models that never saw their labels (0)", &w.folds,
+         NULL},
+        {"--gold-use", "USE", "evaluate, calibrate or train: what gold labels are for (evaluate)", &w.gold_use, NULL},
         {"--set", "KEY=VALUE", "a setting of the method, may be repeated: --set dropout=0 --set hidden=256,128", &set,
          NULL},
+        {"--budget-seconds", "S", "auto: time to search in (300)", &w.seconds, NULL},
+        {"--budget-fits", "N", "auto: fits to search with, instead of time", &w.fits, NULL},
+        {"--select", "BY", "auto: crowd or valid (crowd)", &w.select, NULL},
+        {"--methods", "A,B", "auto: methods to choose among", &w.methods, NULL},
         {"--json", NULL, "one JSON object as the last line", NULL, &o->json},
         {0}};
-    int64_t seed_number = 1, repeat_number = 1, ensemble_number = 1;
+    int64_t repeat_number = 1;
     size_t n_words = 0;
+    char option[64];
+    struct amx_error err = {0};
 
-    if (!options_parse(argc, argv, table,
-                       "DIR [--method M] [--seed S] [--repeat R] [--ensemble M] [--set KEY=VALUE]... [--json]", 1, 1,
-                       words, &n_words, exit_status))
+    if (!options_parse(argc, argv, table, "DIR [--method M] [--folds K] [--repeat R] [--set KEY=VALUE]... [--json]", 1,
+                       1, words, &n_words, exit_status))
         return false;
     *exit_status = EXIT_USAGE;
-    if (!take_number("--seed", seed, 0, (INT64_C(1) << 53) - 1, &seed_number) ||
-        !take_number("--repeat", repeat, 1, MAX_REPEAT, &repeat_number) ||
-        !take_number("--ensemble", ensemble, 1, 100, &ensemble_number))
+    if (!take_number("--repeat", w.repeat, 1, MAX_REPEAT, &repeat_number))
         return false;
-    if (method != NULL && strcmp(method, "annot_mix") != 0) {
-        command_error("fit", "the method %s is not in this build; annot_mix is", method);
-        return false;
-    }
     o->dir = words[0];
     o->repeat = (int)repeat_number;
-    run_request_default(0, &o->request);
-    o->request.seed = (uint64_t)seed_number;
-    o->request.ensemble = (int)ensemble_number;
-    return true;
+    o->body = request_of(&w);
+    if (o->body == NULL) {
+        command_error("fit", "a value is not UTF-8, or memory is out");
+        return false;
+    }
+    /* Once without the data, so that a wrong word is known before files are read. */
+    if (run_request_parse(o->body, NULL, 1, AMX_MAX_CLASSES, &o->request, &err) == AMX_OK)
+        return true;
+    name_option(err.pointer, option, sizeof option);
+    command_error("fit", "%s%s%s", option, option[0] != '\0' ? ": " : "", err.text);
+    return false;
 }
 
-/* Published defaults for this number of features, then --set. */
+/* The request on this data, with published defaults for its number of features, then --set. */
 static enum amx_status settle_settings(struct fit_options *o, const struct training_data *data, struct amx_error *err)
 {
-    enum amx_status status = AMX_OK;
+    enum amx_status status =
+        run_request_parse(o->body, NULL, data->set.n_features, data->set.n_classes, &o->request, err);
 
-    amx_settings_default(data->set.n_features, &o->request.settings);
     for (size_t i = 0; i < o->n_set && status == AMX_OK; i++)
         status = run_request_set(&o->request, o->set[i], err);
     return status != AMX_OK ? status : run_request_check(&o->request, "", data->set.n_classes, err);
@@ -144,39 +221,53 @@ static void show_progress(const struct amx_progress *p, void *context)
     progress_bar_draw(&watch->bar, (watch->repeat + p->fraction) / watch->repeats, text);
 }
 
-static enum amx_status fit_once(const struct fit_options *o, const struct training_data *data, int repeat,
-                                struct watch *watch, struct fit_result *out, struct amx_error *err)
+/* One fit of the request's method with that seed. */
+static enum amx_status fit_model(const struct run_request *request, uint64_t seed, const struct training_data *data,
+                                 struct watch *watch, struct amx_fit_report *report, struct amx_model **model,
+                                 struct amx_error *err)
 {
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    struct amx_fit_options options = {
-        .method = o->request.method,
-        .seed = o->request.seed + (uint64_t)repeat,
-        .ensemble = o->request.ensemble,
+    const struct amx_fit_options options = {
+        .method = request->method,
+        .seed = seed,
+        .ensemble = request->ensemble,
         .threads = cores > 1 ? (int)cores : 1,
-        .settings = o->request.settings,
+        .folds = request->folds,
+        .clamp_gold = request->gold_use == RUN_GOLD_TRAIN,
+        .settings = request->settings,
         .progress = show_progress,
         .context = watch,
     };
+
+    return amx_fit(&data->data, &options, report, model, err);
+}
+
+static enum amx_status fit_once(const struct fit_options *o, struct training_data *data, int repeat,
+                                struct watch *watch, struct fit_result *out, struct amx_error *err)
+{
+    const uint64_t seed = o->request.seed + (uint64_t)repeat;
     struct amx_fit_report report = {0};
     struct amx_model *model = NULL;
-    enum amx_status status;
+    enum amx_status status = training_data_fold(data, seed, o->request.folds, err);
 
     watch->repeat = repeat;
-    status = amx_fit(&data->data, &options, &report, &model, err);
+    if (status == AMX_OK)
+        status = fit_model(&o->request, seed, data, watch, &report, &model, err);
     if (status != AMX_OK)
         return status;
     out->seconds = report.seconds;
     out->labels_per_second = report.labels_per_second;
     amx_free(report.loss_curve);
+    status = calibrate_model(model, data, o->request.gold_use, &out->temperature, err);
     for (int split = SPLIT_TRAIN; split <= SPLIT_TEST && status == AMX_OK; split++)
-        status = evaluate_split(model, data, (enum split)split, &out->splits[split], err);
+        status = evaluate_split(model, data, (enum split)split, o->request.gold_use, &out->splits[split], err);
     if (status == AMX_OK)
         status = reliability_of_model(model, &data->data, &out->reliability, err);
     amx_model_free(model);
     return status;
 }
 
-static enum amx_status fit_all(struct fit_options *o, const struct training_data *data, struct fit_result *results,
+static enum amx_status fit_all(struct fit_options *o, struct training_data *data, struct fit_result *results,
                                struct amx_error *err)
 {
     struct watch watch = {.repeats = o->repeat};
@@ -239,6 +330,7 @@ int cmd_fit(int argc, char **argv)
         if (status == AMX_OK && fflush(stdout) != 0)
             exit_status = EXIT_FAILED;
     }
+    json_decref(o.body);
     free(rest);
     return exit_status;
 }

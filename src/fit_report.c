@@ -15,9 +15,12 @@ enum figure {
     LOG_LOSS,
     BRIER,
     ECE,
+    ECE_DEBIASED,
+    ECE_FLOOR,
     N_FIGURES
 };
-static const char *const FIGURE_NAMES[N_FIGURES] = {"accuracy", "balanced_accuracy", "log_loss", "brier", "ece"};
+static const char *const FIGURE_NAMES[N_FIGURES] = {"accuracy", "balanced_accuracy", "log_loss", "brier",
+                                                    "ece",      "ece_debiased",      "ece_floor"};
 enum annotator_figure {
     A_AUROC,
     A_ACCURACY,
@@ -35,7 +38,8 @@ static const char *const A_FIGURE_NAMES[N_A_FIGURES] = {
 static double figure_of(const struct evaluation *e, enum figure figure)
 {
     const double values[N_FIGURES] = {e->classes.accuracy, e->classes.balanced_accuracy, e->classes.log_loss,
-                                      e->classes.brier, e->classes.ece};
+                                      e->classes.brier,    e->classes.ece,               e->classes.ece_debiased,
+                                      e->classes.ece_floor};
 
     return values[figure];
 }
@@ -104,25 +108,61 @@ static void print_figure(FILE *out, const char *name, const double *values, size
         (void)fprintf(out, percent ? "  +-%.2f" : "  +-%.4f", s.std * scale);
 }
 
+static const char *basis_words(const char *basis)
+{
+    return strcmp(basis, "held_out") == 0 ? "never trained on" : strcmp(basis, "out_of_fold") == 0 ? "out of fold"
+                                                                                                : "trained on";
+}
+
 static void print_split(FILE *out, const struct fit_result *results, size_t n, enum split split, double *values)
 {
     const struct evaluation *e = &results[0].splits[split];
 
     if (!e->has_classes)
         return;
-    (void)fprintf(out, "\nOn split %s, %zu instances with gold:\n", split_name(split), e->classes.n);
+    (void)fprintf(out, "\nOn split %s (%s), %zu instances with gold:\n", split_name(split), basis_words(e->basis),
+                  e->classes.n);
     collect(results, n, split, false, ACCURACY, values);
     print_figure(out, "accuracy", values, n, true);
     (void)fprintf(out, "  [%.2f, %.2f] 95 %%", e->classes.accuracy_low * 100, e->classes.accuracy_high * 100);
-    if (isfinite(e->majority_accuracy))
-        (void)fprintf(out, "   majority vote %.2f %% of %zu", e->majority_accuracy * 100, e->majority_n);
     (void)fputc('\n', out);
+    if (e->majority.n > 0) {
+        (void)fprintf(out, "  %-26s %7.2f %%  [%.2f, %.2f] 95 %%, of %zu with labels\n", "majority vote",
+                      e->majority.accuracy * 100, e->majority.low * 100, e->majority.high * 100, e->majority.n);
+        for (size_t i = 0; i < n; i++)
+            values[i] = results[i].splits[split].consensus.accuracy;
+        print_figure(out, "consensus with the labels", values, n, true);
+        (void)fputc('\n', out);
+    }
     for (int figure = BALANCED_ACCURACY; figure < N_FIGURES; figure++) {
         static const char *const shown[N_FIGURES] = {"accuracy", "balanced accuracy", "log loss", "Brier score",
-                                                     "calibration error (ECE)"};
+                                                     "calibration error (ECE)", "  its bias taken off",
+                                                     "  of a calibrated model"};
 
         collect(results, n, split, false, figure, values);
         print_figure(out, shown[figure], values, n, figure == BALANCED_ACCURACY);
+        (void)fputc('\n', out);
+    }
+}
+
+static void print_held_out(FILE *out, const struct fit_result *results, size_t n, double *values)
+{
+    const struct evaluation *first = evaluation_held_out(results[0].splits);
+
+    if (first != NULL) {
+        (void)fprintf(out, "\nOn %zu labels of split %s (%s):\n", first->labels.n, first->split,
+                      basis_words(first->basis));
+        for (size_t i = 0; i < n; i++)
+            values[i] = grouped_mean_value(&evaluation_held_out(results[i].splits)->labels);
+        print_figure(out, "log-likelihood of a label", values, n, false);
+        if (n == 1)
+            (void)fprintf(out, "  standard error %.4f", grouped_mean_error(&first->labels));
+        (void)fputc('\n', out);
+    }
+    if (isfinite(results[0].temperature)) {
+        for (size_t i = 0; i < n; i++)
+            values[i] = results[i].temperature;
+        print_figure(out, "temperature", values, n, false);
         (void)fputc('\n', out);
     }
 }
@@ -133,8 +173,8 @@ static void print_annotator_model(FILE *out, const struct fit_result *results, s
 
     if (split < 0)
         return;
-    (void)fprintf(out, "\nIs this label right? On %zu labels of split %s%s:\n", results[0].splits[split].annotators.n,
-                  split_name((enum split)split), split == SPLIT_TRAIN ? " (the ones it was trained on)" : "");
+    (void)fprintf(out, "\nIs this label right? On %zu labels of split %s (%s):\n", results[0].splits[split].annotators.n,
+                  split_name((enum split)split), basis_words(results[0].splits[split].basis));
     collect(results, n, (enum split)split, true, A_AUROC, values);
     print_figure(out, "AUROC", values, n, true);
     (void)fputc('\n', out);
@@ -232,32 +272,29 @@ enum amx_status fit_report_table(FILE *out, const struct run_request *request, c
                                  struct amx_error *err)
 {
     const struct training_set *set = &data->set;
-    double *values = calloc(n, sizeof *values), majority;
-    size_t n_majority;
-    enum amx_status status;
+    double *values = calloc(n, sizeof *values);
 
     if (values == NULL)
         return error_set(err, AMX_NO_MEMORY, "Out of memory.");
     (void)fprintf(out,
-                  "%s, seed %llu, %zu fit%s%s: %zu labels by %zu annotators on %zu instances, %zu features, "
+                  "%s, seed %llu, %zu fit%s%s%s: %zu labels by %zu annotators on %zu instances, %zu features, "
                   "%zu classes\n",
                   request->method, (unsigned long long)request->seed, n, n == 1 ? "" : "s",
-                  request->ensemble > 1 ? " (ensemble)" : "", set->n_labels, set->n_annotators, set->n_instances,
+                  request->ensemble > 1 ? " (ensemble)" : "", request->folds > 0 ? " (folds)" : "", set->n_labels, set->n_annotators, set->n_instances,
                   set->n_features, set->n_classes);
     (void)fprintf(out, "%.2f s, %.0f labels/s in one thread, kernel %s\n", all_seconds(results, n),
                   median_speed(results, n, values), amx_kernel_name());
     for (int split = SPLIT_TEST; split >= SPLIT_VALID; split--)
         print_split(out, results, n, (enum split)split, values);
-    if (!results[0].splits[SPLIT_TEST].has_classes && !results[0].splits[SPLIT_VALID].has_classes)
+    if (request->folds > 0 || (!results[0].splits[SPLIT_TEST].has_classes && !results[0].splits[SPLIT_VALID].has_classes))
         print_split(out, results, n, SPLIT_TRAIN, values);
-    status = evaluate_majority(data, &majority, &n_majority);
-    if (status == AMX_OK && n_majority > 0)
+    else if (results[0].splits[SPLIT_TRAIN].majority.n > 0)
         (void)fprintf(out, "  %-26s %7.2f %%   on the %zu training instances with gold\n", "majority vote",
-                      majority * 100, n_majority);
+                      results[0].splits[SPLIT_TRAIN].majority.accuracy * 100, results[0].splits[SPLIT_TRAIN].majority.n);
+    print_held_out(out, results, n, values);
     print_annotator_model(out, results, n, values);
     free(values);
-    return status != AMX_OK ? error_set(err, status, "Out of memory.")
-                            : print_reliability(out, data, dir, results, n, err);
+    return print_reliability(out, data, dir, results, n, err);
 }
 
 /* ---- JSON
@@ -292,8 +329,15 @@ static json_t *split_json(const struct fit_result *results, size_t n, enum split
         collect(results, n, split, false, figure, values);
         failed |= json_object_set_new(object, FIGURE_NAMES[figure], spread_json(values, n));
     }
-    failed |= json_object_set_new(object, "majority_vote_accuracy", jsonx_real_or_null(e->majority_accuracy));
+    if (e->majority.n > 0) {
+        for (size_t i = 0; i < n; i++)
+            values[i] = results[i].splits[split].consensus.accuracy;
+        failed |= json_object_set_new(object, "consensus_accuracy", spread_json(values, n));
+    }
+    failed |= json_object_set_new(object, "majority_vote_accuracy", jsonx_real_or_null(e->majority.accuracy));
+    failed |= json_object_set_new(object, "majority_vote_n", json_integer((json_int_t)e->majority.n));
     failed |= json_object_set_new(object, "n", json_integer((json_int_t)e->classes.n));
+    failed |= json_object_set_new(object, "basis", json_string(e->basis));
     if (failed) {
         json_decref(object);
         return NULL;
@@ -322,6 +366,28 @@ static json_t *annotators_json(const struct fit_result *results, size_t n, doubl
     return object;
 }
 
+static json_t *held_out_json(const struct fit_result *results, size_t n, double *values)
+{
+    const struct evaluation *first = evaluation_held_out(results[0].splits);
+
+    if (first == NULL)
+        return json_null();
+    for (size_t i = 0; i < n; i++)
+        values[i] = grouped_mean_value(&evaluation_held_out(results[i].splits)->labels);
+    return json_pack("{s:o, s:o, s:I, s:s, s:s}", "label_log_likelihood", spread_json(values, n), "standard_error",
+                     jsonx_real_or_null(grouped_mean_error(&first->labels)), "n", (json_int_t)first->labels.n, "split",
+                     first->split, "basis", first->basis);
+}
+
+static json_t *temperature_json(const struct fit_result *results, size_t n, double *values)
+{
+    if (!isfinite(results[0].temperature))
+        return json_null();
+    for (size_t i = 0; i < n; i++)
+        values[i] = results[i].temperature;
+    return spread_json(values, n);
+}
+
 /* Mean over the fits by annotator. */
 static json_t *reliability_json(const struct training_data *data, const struct fit_result *results, size_t n)
 {
@@ -343,24 +409,24 @@ static json_t *reliability_json(const struct training_data *data, const struct f
 static json_t *report_json(const struct run_request *request, const struct training_data *data,
                            const struct fit_result *results, size_t n, double *values)
 {
-    double majority;
-    size_t n_majority;
     json_t *object = json_object();
-    int failed = evaluate_majority(data, &majority, &n_majority) != AMX_OK;
+    int failed = 0;
 
-    if (failed) {
-        json_decref(object);
-        return NULL;
-    }
     failed |= json_object_set_new(object, "method", json_string(request->method));
     failed |= json_object_set_new(object, "seed", json_integer((json_int_t)request->seed));
     failed |= json_object_set_new(object, "repeat", json_integer((json_int_t)n));
     failed |= json_object_set_new(object, "ensemble", json_integer(request->ensemble));
+    failed |= json_object_set_new(object, "folds", json_integer(request->folds));
+    failed |= json_object_set_new(object, "gold_use", json_string(run_gold_use_name(request->gold_use)));
     failed |= json_object_set_new(object, "settings", run_request_settings_json(request->method, &request->settings));
     failed |= json_object_set_new(object, "test", split_json(results, n, SPLIT_TEST, values));
     failed |= json_object_set_new(object, "valid", split_json(results, n, SPLIT_VALID, values));
     failed |= json_object_set_new(object, "annotator_model", annotators_json(results, n, values));
-    failed |= json_object_set_new(object, "train_majority_vote_accuracy", jsonx_real_or_null(majority));
+    failed |= json_object_set_new(object, "train", split_json(results, n, SPLIT_TRAIN, values));
+    failed |= json_object_set_new(object, "held_out", held_out_json(results, n, values));
+    failed |= json_object_set_new(object, "temperature", temperature_json(results, n, values));
+    failed |= json_object_set_new(object, "train_majority_vote_accuracy",
+                                  jsonx_real_or_null(results[0].splits[SPLIT_TRAIN].majority.accuracy));
     failed |= json_object_set_new(object, "reliability", reliability_json(data, results, n));
     failed |= json_object_set_new(object, "labels_used", json_integer((json_int_t)data->set.n_labels));
     failed |= json_object_set_new(object, "data_hash", json_string(data->hash));

@@ -13,14 +13,15 @@
 struct fit_result {
     double seconds, labels_per_second;
     struct evaluation splits[3]; /* by enum split */
+    double temperature;          /* NaN: not calibrated */
     struct reliability reliability;
 };
 
 AMX_CHECK enum amx_status fit_report_table(FILE *out, const struct run_request *request,
                                            const struct training_data *data, const struct data_dir *dir,
                                            const struct fit_result *results, size_t n, struct amx_error *err);
-/* {"method","repeat","test":{"accuracy":{"mean","std","values"},...}|null,"annotator_model":..., ...,
- * "labels_per_second","seconds"}
+/* {"method","repeat","test":{"accuracy":{"mean","std","values"},...}|null,"valid","train":..,"annotator_model":..,
+ * "held_out":{"label_log_likelihood":..,"n",..}|null,"temperature":{..}|null,...,"labels_per_second","seconds"}
  * and a newline. labels_per_second: median over fits; seconds: of all fits together. */
 AMX_CHECK enum amx_status fit_report_json(FILE *out, const struct run_request *request,
                                           const struct training_data *data, const struct fit_result *results, size_t n,

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #define Z95 1.959963984540054 /* 97.5 % quantile of the normal distribution */
+#define PI 3.14159265358979323846
 enum {
     BINS = 10
 };
@@ -76,13 +77,45 @@ void class_tally_add(struct class_tally *tally, const float *p, uint32_t gold)
     }
     hit = best == gold ? 1.0 : 0.0;
     bin = bin_of((double)p[best]);
+    tally->bin_n[bin]++;
     tally->bin_right[bin] += hit;
+    tally->bin_variance[bin] += (double)p[best] * fmax(0, 1 - (double)p[best]);
     tally->bin_confidence[bin] += (double)p[best];
     tally->right += hit;
     tally->class_n[gold]++;
     tally->class_right[gold] += hit;
     tally->log_loss += log_loss_of((double)p[gold]);
     tally->n++;
+}
+
+/* E|Y| of a normal Y with that mean and deviation (folded normal distribution). */
+static double mean_absolute(double mean, double deviation)
+{
+    double z;
+
+    if (!(deviation > 0))
+        return fabs(mean);
+    z = mean / deviation;
+    return deviation * sqrt(2 / PI) * exp(-z * z / 2) + mean * erf(z / sqrt(2));
+}
+
+static void calibration_of(const struct class_tally *tally, struct class_scores *s)
+{
+    double again = 0;
+
+    for (size_t b = 0; b < BINS; b++) {
+        const double n = tally->bin_n[b], weight = n / (double)tally->n;
+        double right, gap;
+
+        if (n < 1)
+            continue;
+        right = tally->bin_right[b] / n;
+        gap = right - tally->bin_confidence[b] / n;
+        s->ece += weight * fabs(gap);
+        again += weight * mean_absolute(gap, sqrt(right * (1 - right) / n));
+        s->ece_floor += weight * mean_absolute(0, sqrt(tally->bin_variance[b]) / n);
+    }
+    s->ece_debiased = fmin(s->ece, fmax(0, 2 * s->ece - again));
 }
 
 void class_tally_scores(const struct class_tally *tally, struct class_scores *out)
@@ -97,8 +130,7 @@ void class_tally_scores(const struct class_tally *tally, struct class_scores *ou
             recall += tally->class_right[k] / tally->class_n[k];
         }
     }
-    for (size_t b = 0; b < BINS; b++)
-        s.ece += fabs(tally->bin_right[b] - tally->bin_confidence[b]) / n;
+    calibration_of(tally, &s);
     s.accuracy = tally->right / n;
     wilson_interval(tally->right, n, &s.accuracy_low, &s.accuracy_high);
     s.balanced_accuracy = recall / present;
@@ -209,4 +241,33 @@ enum amx_status binary_scores_of(const float *score, const unsigned char *right,
     free(rows);
     *out = s;
     return AMX_OK;
+}
+
+void grouped_mean_add(struct grouped_mean *mean, double sum, size_t n)
+{
+    if (n == 0)
+        return;
+    mean->n += n;
+    mean->groups++;
+    mean->sum += sum;
+    mean->sum_squares += sum * sum;
+    mean->sum_cross += sum * (double)n;
+    mean->size_squares += (double)n * (double)n;
+}
+
+double grouped_mean_value(const struct grouped_mean *mean)
+{
+    return mean->n > 0 ? mean->sum / (double)mean->n : (double)NAN;
+}
+
+double grouped_mean_error(const struct grouped_mean *mean)
+{
+    const double m = grouped_mean_value(mean), groups = (double)mean->groups;
+    double squares;
+
+    if (mean->groups < 2)
+        return (double)NAN;
+    /* Rounding may take a spread of 0 below 0. */
+    squares = fmax(0, mean->sum_squares - 2 * m * mean->sum_cross + m * m * mean->size_squares);
+    return sqrt(squares * groups / (groups - 1)) / (double)mean->n;
 }

@@ -206,7 +206,7 @@ static int role_of(struct build *b, struct db_stmt *s, bool count_awaiting)
             b->set->n_awaiting++;
         return b->label_count[id] > 0 && !awaiting ? 1 : 0;
     }
-    return !db_is_null(s, 4) && !awaiting ? 2 : 0;
+    return (!db_is_null(s, 4) || b->label_count[id] > 0) && !awaiting ? 2 : 0;
 }
 
 /* First pass: how many, so that each array is allocated once. n_test: held ones of split valid come before those of
@@ -326,7 +326,7 @@ static enum amx_status read_instances(struct build *b, size_t n_valid, struct am
             b->instance_rank[id] = (uint32_t)place;
             b->is_held[id] = 1;
             t->held_split[place] = (int8_t)db_int(s, 2);
-            t->held_gold[place] = (int32_t)db_int(s, 4);
+            t->held_gold[place] = db_is_null(s, 4) ? -1 : (int32_t)db_int(s, 4);
             status = read_vector(b, vector, id, t->held_features + place * t->n_features, err);
         }
     }

@@ -2,8 +2,7 @@
  *
  * Order (it decides the model's bytes, so arrival must not matter): instances by name, labels by (instance name,
  * annotator name), annotators by name, all bytewise. Only what the fit uses: train instances with features and at least
- * one label that is not skipped; annotators with at least one such label. Besides: the instances with gold, for
- * metrics.
+ * one label that is not skipped; annotators with at least one such label. Besides: held-out instances, for metrics.
  */
 #ifndef STORE_TRAINING_H
 #define STORE_TRAINING_H
@@ -28,12 +27,12 @@ struct training_set {
     int64_t *annotator_ids;    /* [A] */
     char **class_names;        /* [C] retired ones included: they keep their numbers */
 
-    /* Instances of valid and test that have gold and features, by (split, name), and their labels: for metrics. Labels
+    /* Instances of valid and test that have features and gold or labels, by (split, name): for metrics. Labels
      * of annotators that are not among annotator_names have annotator UINT32_MAX. */
     size_t n_held, n_held_labels;
     float *held_features;                              /* [n_held][D] */
     int8_t *held_split;                                /* [n_held] SPLIT_VALID or SPLIT_TEST */
-    int32_t *held_gold;                                /* [n_held] */
+    int32_t *held_gold;                                /* [n_held] class or -1 */
     uint32_t *held_label_held;                         /* [n_held_labels] < n_held, non-decreasing */
     uint32_t *held_label_annotator, *held_label_class; /* [n_held_labels] */
 

@@ -1,7 +1,6 @@
-/* evaluate.c - a model against gold: class model by split, annotator model on labels of instances with gold.
+/* evaluate.c - a model against gold and against labels: class model, consensus and annotator model by split.
  *
- * Everything is predicted in chunks, so memory stays bounded whatever the project's size. Gold never reaches a fit
- * from here: the model is finished when this runs. */
+ * One pass over each split, piece by piece. Gold never reaches a fit from here: the model is finished when this runs. */
 #include "work/evaluate.h"
 
 #include <math.h>
@@ -11,168 +10,197 @@
 #include "crowd/majority.h"
 #include "store/instances.h"
 #include "util/error.h"
-#include "util/jsonx.h"
+#include "util/size.h"
+#include "work/evaluate_int.h"
 
-enum {
-    CHUNK_ROWS = 1024,
-    CHUNK_PAIRS = 4096
-};
-
-/* The instances of one split that have gold, as positions in one of the two halves of a training_set. */
-struct part {
-    const float *features; /* [n][D] */
-    const int32_t *gold;   /* [n] class or -1 */
-    size_t first, n;       /* rows [first, n) */
-    const uint32_t *label_row, *label_annotator, *label_class;
-    size_t n_labels;
-    size_t n_features, n_classes;
-};
-
-static struct part part_of(const struct training_set *set, enum split split)
+bool evaluate_saw_gold(const char *method, enum run_gold_use gold_use)
 {
-    struct part part = {.n_features = set->n_features, .n_classes = set->n_classes};
+    size_t n;
+    const struct amx_method_info *methods = amx_methods(&n);
 
-    if (split == SPLIT_TRAIN) {
-        part.features = set->features;
-        part.gold = set->instance_gold;
-        part.n = set->n_instances;
-        part.label_row = set->label_instance;
-        part.label_annotator = set->label_annotator;
-        part.label_class = set->label_class;
-        part.n_labels = set->n_labels;
-        return part;
+    for (size_t i = 0; i < n; i++) {
+        if (methods[i].needs_gold && strcmp(methods[i].name, method) == 0)
+            return true;
     }
-    part.features = set->held_features;
-    part.gold = set->held_gold;
-    part.label_row = set->held_label_held;
-    part.label_annotator = set->held_label_annotator;
-    part.label_class = set->held_label_class;
-    part.n_labels = set->n_held_labels;
-    /* Held instances are sorted by split. */
-    while (part.first < set->n_held && set->held_split[part.first] < (int8_t)split)
-        part.first++;
-    part.n = part.first;
-    while (part.n < set->n_held && set->held_split[part.n] == (int8_t)split)
-        part.n++;
-    return part;
+    return gold_use == RUN_GOLD_TRAIN;
 }
 
-static enum amx_status score_classes(const struct amx_model *model, const struct part *part, struct evaluation *out,
-                                     struct amx_error *err)
+/* Sums over one split. Votes, posterior and group are of the row at hand, which may stretch over pieces. */
+struct sums {
+    const struct part *part;
+    struct class_tally classes;
+    double *posterior; /* [C] logarithms */
+    uint32_t *votes;   /* [C] */
+    double group_sum;
+    size_t group_n;
+    size_t majority_n, majority_right, consensus_right;
+    float *score; /* [labels of the part] p_perf of those on gold */
+    unsigned char *right;
+    size_t n_scores;
+    struct grouped_mean labels;
+};
+
+static enum amx_status sums_init(struct sums *s, const struct part *part)
 {
-    struct class_tally tally;
-    const size_t C = part->n_classes;
-    float *p = malloc(CHUNK_ROWS * C * sizeof *p);
-    enum amx_status status = class_tally_init(&tally, C);
+    const size_t C = part->n_classes, n = part->n_labels - part->first_label + 1;
+    size_t bytes;
 
-    if (p == NULL || status != AMX_OK) {
-        status = error_set(err, AMX_NO_MEMORY, "Out of memory.");
-        goto done;
-    }
-    for (size_t first = part->first; first < part->n && status == AMX_OK; first += CHUNK_ROWS) {
-        size_t n = part->n - first < CHUNK_ROWS ? part->n - first : CHUNK_ROWS;
-        const struct amx_prediction wanted = {.p_class = p};
-
-        status = amx_predict(model, part->features + first * part->n_features, n, NULL, 0, &wanted, err);
-        for (size_t i = 0; status == AMX_OK && i < n; i++) {
-            if (part->gold[first + i] >= 0)
-                class_tally_add(&tally, p + i * C, (uint32_t)part->gold[first + i]);
-        }
-    }
-    if (status == AMX_OK && tally.n > 0) {
-        out->has_classes = true;
-        class_tally_scores(&tally, &out->classes);
-    }
-done:
-    class_tally_done(&tally);
-    free(p);
-    return status;
-}
-
-static enum amx_status score_majority(const struct part *part, double *accuracy, size_t *n_scored,
-                                      struct amx_error *err)
-{
-    uint32_t *counts = calloc(part->n_classes + 1, sizeof *counts);
-    size_t right = 0, n = 0, l = 0;
-
-    if (counts == NULL)
-        return error_set(err, AMX_NO_MEMORY, "Out of memory.");
-    while (l < part->n_labels) {
-        size_t first = l, row = part->label_row[l];
-
-        while (l < part->n_labels && part->label_row[l] == row)
-            l++;
-        if (row < part->first || row >= part->n || part->gold[row] < 0)
-            continue;
-        n++;
-        right +=
-            majority_of(part->label_class + first, l - first, part->n_classes, counts) == (uint32_t)part->gold[row];
-    }
-    free(counts);
-    *accuracy = n > 0 ? (double)right / (double)n : (double)NAN;
-    *n_scored = n;
+    memset(s, 0, sizeof *s);
+    s->part = part;
+    s->posterior = calloc(C, sizeof *s->posterior);
+    s->votes = calloc(C, sizeof *s->votes);
+    s->score = size_mul(&bytes, n, sizeof *s->score) ? malloc(bytes) : NULL;
+    s->right = malloc(n);
+    if (class_tally_init(&s->classes, C) != AMX_OK || s->posterior == NULL || s->votes == NULL || s->score == NULL ||
+        s->right == NULL)
+        return AMX_NO_MEMORY;
     return AMX_OK;
 }
 
-/* p_perf of every label on an instance with gold, beside whether it is right. */
-static enum amx_status score_annotators(const struct amx_model *model, const struct part *part, struct evaluation *out,
-                                        struct amx_error *err)
+static void sums_done(struct sums *s)
 {
-    float *score = malloc((part->n_labels + 1) * sizeof *score);
-    unsigned char *right = malloc(part->n_labels + 1);
-    uint32_t *pair_row = malloc(CHUNK_PAIRS * sizeof *pair_row);
+    class_tally_done(&s->classes);
+    free(s->posterior);
+    free(s->votes);
+    free(s->score);
+    free(s->right);
+}
+
+static int32_t gold_of(const struct part *part, size_t row)
+{
+    return part->gold != NULL ? part->gold[row] : -1;
+}
+
+static void begin_row(struct sums *s, size_t row, const float *p_class)
+{
+    const size_t C = s->part->n_classes;
+    int32_t gold = gold_of(s->part, row);
+
+    if (gold >= 0)
+        class_tally_add(&s->classes, p_class, (uint32_t)gold);
+    for (size_t k = 0; k < C; k++) {
+        s->posterior[k] = evaluate_log(p_class[k]);
+        s->votes[k] = 0;
+    }
+    s->group_sum = 0;
+    s->group_n = 0;
+}
+
+static void add_label(struct sums *s, const struct piece *piece, size_t j, size_t row)
+{
+    const size_t C = s->part->n_classes, z = s->part->label_class[piece->label + j];
+    int32_t gold = gold_of(s->part, row);
+
+    s->group_sum += evaluate_log(piece->p_annotation[j * C + z]);
+    s->group_n++;
+    s->votes[z]++;
+    for (size_t k = 0; k < C; k++)
+        s->posterior[k] += evaluate_log(piece->p_confusion[(j * C + k) * C + z]);
+    if (gold < 0)
+        return;
+    s->score[s->n_scores] = piece->p_perf[j];
+    s->right[s->n_scores++] = z == (size_t)gold;
+}
+
+static void end_row(struct sums *s, size_t row)
+{
+    int32_t gold = gold_of(s->part, row);
+    size_t most = 0, best = 0;
+
+    grouped_mean_add(&s->labels, s->group_sum, s->group_n);
+    if (gold < 0 || s->group_n == 0)
+        return;
+    for (size_t k = 1; k < s->part->n_classes; k++) { /* ties: lowest index */
+        most = s->votes[k] > s->votes[most] ? k : most;
+        best = s->posterior[k] > s->posterior[best] ? k : best;
+    }
+    s->majority_n++;
+    s->majority_right += most == (size_t)gold;
+    s->consensus_right += best == (size_t)gold;
+}
+
+/* The last row of a piece ends when the next one does not continue it. */
+static void add_piece(struct sums *s, const struct piece *piece, bool last_ends)
+{
+    const size_t C = s->part->n_classes;
+    size_t j = 0;
+
+    for (size_t i = 0; i < piece->n_rows; i++) {
+        size_t row = piece->row + i;
+
+        if (i > 0 || !piece->continues)
+            begin_row(s, row, piece->p_class + i * C);
+        for (; j < piece->n_labels && piece->pair_row[j] == i; j++)
+            add_label(s, piece, j, row);
+        if (i + 1 < piece->n_rows || last_ends)
+            end_row(s, row);
+    }
+}
+
+static struct share share_of(size_t right, size_t n)
+{
+    struct share share = {.n = n, .accuracy = n > 0 ? (double)right / (double)n : (double)NAN};
+
+    wilson_interval((double)right, (double)n, &share.low, &share.high);
+    return share;
+}
+
+static enum amx_status finish(struct sums *s, bool in_sample, struct evaluation *out)
+{
     enum amx_status status = AMX_OK;
-    size_t n = 0;
 
-    if (score == NULL || right == NULL || pair_row == NULL)
-        status = error_set(err, AMX_NO_MEMORY, "Out of memory.");
-    for (size_t l = 0; l < part->n_labels && status == AMX_OK;) {
-        size_t base = part->label_row[l], count = 0, last = base;
-
-        while (count < CHUNK_PAIRS && l + count < part->n_labels && part->label_row[l + count] - base < CHUNK_ROWS) {
-            last = part->label_row[l + count];
-            pair_row[count++] = (uint32_t)(last - base);
-        }
-        if (last >= part->first && base < part->n) {
-            const struct amx_pairs_prediction wanted = {.p_perf = score + n};
-
-            status = amx_predict_pairs(model, AMX_NO_FOLD, part->features + base * part->n_features, last - base + 1,
-                                       pair_row, part->label_annotator + l, count, &wanted, err);
-        }
-        /* Labels outside the split or without gold are dropped after the prediction: they are few. */
-        for (size_t j = 0, base_n = n; status == AMX_OK && j < count; j++) {
-            size_t row = base + pair_row[j];
-
-            if (row < part->first || row >= part->n || part->gold[row] < 0)
-                continue;
-            score[n] = score[base_n + j];
-            right[n++] = part->label_class[l + j] == (uint32_t)part->gold[row];
-        }
-        l += count;
+    if (s->classes.n > 0) {
+        out->has_classes = true;
+        class_tally_scores(&s->classes, &out->classes);
     }
-    if (status == AMX_OK && n > 0) {
-        status = binary_scores_of(score, right, n, &out->annotators);
+    out->majority = share_of(s->majority_right, s->majority_n);
+    out->consensus = share_of(s->consensus_right, s->majority_n);
+    if (!in_sample)
+        out->labels = s->labels;
+    if (s->n_scores > 0) {
+        status = binary_scores_of(s->score, s->right, s->n_scores, &out->annotators);
         out->has_annotators = status == AMX_OK;
-        if (status != AMX_OK)
-            (void)error_set(err, status, "Out of memory.");
     }
-    free(pair_row);
-    free(right);
-    free(score);
     return status;
 }
 
 enum amx_status evaluate_split(const struct amx_model *model, const struct training_data *data, enum split split,
-                               struct evaluation *out, struct amx_error *err)
+                               enum run_gold_use gold_use, struct evaluation *out, struct amx_error *err)
 {
-    const struct part part = part_of(&data->set, split);
-    struct evaluation result = {.split = split_name(split), .majority_accuracy = (double)NAN};
+    struct part part = part_of(&data->set, split);
+    struct evaluation result = {.split = split_name(split), .basis = "held_out"};
+    struct amx_model_info info;
+    struct pieces *pieces = NULL;
+    const struct piece *piece = NULL;
+    struct sums sums;
     enum amx_status status;
 
-    if ((status = score_classes(model, &part, &result, err)) != AMX_OK ||
-        (status = score_majority(&part, &result.majority_accuracy, &result.majority_n, err)) != AMX_OK ||
-        (status = score_annotators(model, &part, &result, err)) != AMX_OK)
-        return status;
+    amx_model_info(model, &info);
+    if (split == SPLIT_TRAIN && evaluate_saw_gold(info.method, gold_use))
+        part.gold = NULL;
+    struct pieces_of of = {model, &part, PIECE_PERF | PIECE_ANNOTATION | PIECE_CONFUSION, NULL, NULL};
+    if (split == SPLIT_TRAIN) {
+        of.fold_of_row = info.folds > 0 ? data->data.fold : NULL;
+        result.basis = of.fold_of_row != NULL ? "out_of_fold" : "in_sample";
+    }
+    status = sums_init(&sums, &part);
+    if (status == AMX_OK)
+        status = pieces_new(&of, &pieces, err);
+    if (status == AMX_OK)
+        status = pieces_next(pieces, &piece, err);
+    while (status == AMX_OK && piece != NULL) {
+        bool ends = piece->label + piece->n_labels >= part.n_labels ||
+                    part.label_row[piece->label + piece->n_labels] >= piece->row + piece->n_rows;
+
+        add_piece(&sums, piece, ends);
+        status = pieces_next(pieces, &piece, err);
+    }
+    if (status == AMX_OK)
+        status = finish(&sums, split == SPLIT_TRAIN && of.fold_of_row == NULL, &result);
+    pieces_free(pieces);
+    sums_done(&sums);
+    if (status != AMX_OK)
+        return status == AMX_NO_MEMORY ? error_set(err, AMX_NO_MEMORY, "Out of memory.") : status;
     *out = result;
     return AMX_OK;
 }
@@ -180,66 +208,23 @@ enum amx_status evaluate_split(const struct amx_model *model, const struct train
 enum amx_status evaluate_majority(const struct training_data *data, double *accuracy, size_t *n)
 {
     const struct part part = part_of(&data->set, SPLIT_TRAIN);
+    uint32_t *counts = calloc(part.n_classes + 1, sizeof *counts);
+    size_t right = 0, rows = 0, l = 0;
 
-    return score_majority(&part, accuracy, n, NULL);
-}
+    if (counts == NULL)
+        return AMX_NO_MEMORY;
+    while (l < part.n_labels) {
+        size_t first = l, row = part.label_row[l];
 
-static json_t *interval_json(double low, double high)
-{
-    return json_pack("[f, f]", low, high);
-}
-
-json_t *evaluation_json(const struct evaluation *evaluation)
-{
-    const struct class_scores *s = &evaluation->classes;
-
-    return json_pack("{s:f, s:o, s:o, s:f, s:f, s:f, s:f, s:I}", "accuracy", s->accuracy, "accuracy_interval",
-                     interval_json(s->accuracy_low, s->accuracy_high), "majority_vote_accuracy",
-                     jsonx_real_or_null(evaluation->majority_accuracy), "balanced_accuracy", s->balanced_accuracy,
-                     "log_loss", s->log_loss, "brier", s->brier, "ece", s->ece, "n", (json_int_t)s->n);
-}
-
-json_t *evaluation_annotators_json(const struct evaluation *evaluation)
-{
-    const struct binary_scores *s = &evaluation->annotators;
-
-    return json_pack("{s:s, s:I, s:o, s:f, s:o, s:o, s:o, s:o, s:f, s:f}", "split", evaluation->split, "n",
-                     (json_int_t)s->n, "auroc", jsonx_real_or_null(s->auroc), "accuracy", s->accuracy,
-                     "accuracy_interval", interval_json(s->accuracy_low, s->accuracy_high), "balanced_accuracy",
-                     jsonx_real_or_null(s->balanced_accuracy), "average_precision_right",
-                     jsonx_real_or_null(s->average_precision_right), "average_precision_wrong",
-                     jsonx_real_or_null(s->average_precision_wrong), "brier", s->brier, "log_loss", s->log_loss);
-}
-
-enum amx_status evaluate_metrics(const struct amx_model *model, const struct training_data *data, json_t **out,
-                                 struct amx_error *err)
-{
-    static const enum split splits[] = {SPLIT_TEST, SPLIT_VALID, SPLIT_TRAIN};
-    json_t *metrics = json_object();
-    enum amx_status status = AMX_OK;
-    bool has_annotators = false;
-    int failed = metrics == NULL;
-
-    for (size_t i = 0; i < 3 && status == AMX_OK && !failed; i++) {
-        struct evaluation evaluation;
-
-        status = evaluate_split(model, data, splits[i], &evaluation, err);
-        if (status != AMX_OK)
-            break;
-        if (evaluation.has_classes)
-            failed |= json_object_set_new(metrics, evaluation.split, evaluation_json(&evaluation));
-        /* Labels of test; without any, of valid; else of train, in sample, and `split` says so. */
-        if (evaluation.has_annotators && !has_annotators) {
-            failed |= json_object_set_new(metrics, "annotator_model", evaluation_annotators_json(&evaluation));
-            has_annotators = true;
-        }
+        while (l < part.n_labels && part.label_row[l] == row)
+            l++;
+        if (part.gold[row] < 0)
+            continue;
+        rows++;
+        right += majority_of(part.label_class + first, l - first, part.n_classes, counts) == (uint32_t)part.gold[row];
     }
-    if (status == AMX_OK && failed)
-        status = error_set(err, AMX_NO_MEMORY, "Out of memory.");
-    if (status != AMX_OK) {
-        json_decref(metrics);
-        return status;
-    }
-    *out = metrics;
+    free(counts);
+    *accuracy = rows > 0 ? (double)right / (double)rows : (double)NAN;
+    *n = rows;
     return AMX_OK;
 }

@@ -6,6 +6,8 @@
 #include "crowd/reliability.h"
 #include "util/error.h"
 #include "util/jsonx.h"
+#include "work/activation.h"
+#include "work/calibrate.h"
 #include "work/evaluate.h"
 #include "work/run_result.h"
 #include "work/snapshots.h"
@@ -25,8 +27,32 @@ char *run_curve_text(const double *curve, size_t n)
     return text;
 }
 
+/* Metrics of the calibrated model, and whether it shall be the active one. */
+static enum amx_status judge(const struct run_work *work, struct amx_model *model, const struct training_data *data,
+                             json_t **out, bool *activate, struct amx_error *err)
+{
+    const struct run_request *request = &work->request;
+    json_t *metrics = NULL, *why = NULL;
+    double temperature;
+    enum amx_status status;
+
+    if ((status = calibrate_model(model, data, request->gold_use, &temperature, err)) != AMX_OK ||
+        (status = evaluate_metrics(model, data, request->gold_use, temperature, &metrics, err)) != AMX_OK)
+        return status;
+    status = activation_decide(request->activate, model, data, work->trainers->config.snapshots, work->row.project_id,
+                               activate, &why, err);
+    if (status == AMX_OK && json_object_set_new(metrics, "activation", why) != 0)
+        status = error_set(err, AMX_NO_MEMORY, "Out of memory.");
+    if (status != AMX_OK) {
+        json_decref(metrics);
+        return status;
+    }
+    *out = metrics;
+    return AMX_OK;
+}
+
 /* Numbers and texts; nothing is written yet. result: method, seed, ensemble, folds and what was used are set. */
-static enum amx_status prepare(const struct amx_model *model, const struct training_data *data,
+static enum amx_status prepare(const struct run_work *work, struct amx_model *model, const struct training_data *data,
                                const struct amx_fit_report *report, struct run_result *result, struct amx_error *err)
 {
     struct amx_model_info info;
@@ -37,7 +63,7 @@ static enum amx_status prepare(const struct amx_model *model, const struct train
 
     amx_model_info(model, &info);
     trained = (struct run_request){.method = info.method, .settings = info.settings};
-    if ((status = evaluate_metrics(model, data, &metrics, err)) != AMX_OK)
+    if ((status = judge(work, model, data, &metrics, &result->activate, err)) != AMX_OK)
         return status;
     result->metrics = jsonx_dump(metrics, &n);
     json_decref(metrics);
@@ -63,8 +89,7 @@ enum amx_status run_model_write(struct run_work *work, const struct training_dat
     result.seed = info.seed;
     result.ensemble = info.ensemble;
     result.folds = info.folds;
-    result.activate = work->request.activate == RUN_ACTIVATE_ALWAYS;
-    status = prepare(model, data, report, &result, err);
+    status = prepare(work, model, data, report, &result, err);
     if (status == AMX_OK)
         status = run_result_write(work, data, &result, &number, err);
     if (status == AMX_OK && result.activate) {

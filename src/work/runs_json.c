@@ -65,6 +65,17 @@ static json_t *progress_of_state(const struct run_row *row, const json_t *settin
                      row->state == RUN_SUCCEEDED ? json_real(0.0) : json_null(), "loss", loss);
 }
 
+/* Takes the settings. Those of auto hold its own fields too, which stand beside them. */
+static int put_settings(json_t *object, json_t *settings)
+{
+    json_t *automatic = json_incref(json_object_get(settings, "auto"));
+    int failed = json_object_set_new(object, "auto", automatic != NULL ? automatic : json_null());
+
+    if (automatic != NULL)
+        failed |= json_object_del(settings, "auto");
+    return failed | json_object_set_new(object, "settings", settings);
+}
+
 static int put_request(json_t *object, const struct run_row *row)
 {
     const struct run_spec *spec = &row->spec;
@@ -75,7 +86,7 @@ static int put_request(json_t *object, const struct run_row *row)
     failed |= json_object_set_new(object, "folds", json_integer(spec->folds));
     failed |= json_object_set_new(object, "gold_use", json_stringn(spec->gold_use.bytes, spec->gold_use.n));
     failed |= json_object_set_new(object, "activate", json_stringn(spec->activate.bytes, spec->activate.n));
-    failed |= json_object_set_new(object, "settings", stored_json(spec->settings, json_object()));
+    failed |= put_settings(object, stored_json(spec->settings, json_object()));
     failed |= json_object_set_new(object, "queued_at", time_json(row->queued_ms));
     failed |= json_object_set_new(object, "started_at", time_json(row->started_ms));
     failed |= json_object_set_new(object, "finished_at", time_json(row->finished_ms));

@@ -149,7 +149,8 @@ static bool is_held(const struct build *b, size_t rank, enum split split)
 {
     const struct training_row *row = row_at(b, rank);
 
-    return row->split == split && row->feature_row != SIZE_MAX && row->gold >= 0;
+    return row->split == split && row->feature_row != SIZE_MAX &&
+           (row->gold >= 0 || b->first_label[rank + 1] > b->first_label[rank]);
 }
 
 /* Sizes, and which annotators take part. */
