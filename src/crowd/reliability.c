@@ -74,8 +74,9 @@ static enum amx_status chunk_predict(struct chunks *c, size_t first, size_t *n, 
         last = instance;
     }
     *n = count;
-    return amx_predict_pairs(c->model, data->features + base * data->n_features, last - base + 1, c->row,
-                             data->label_annotator + first, count, c->p_class, c->p_perf, c->p_confusion, err);
+    const struct amx_pairs_prediction out = {.p_class = c->p_class, .p_perf = c->p_perf, .p_confusion = c->p_confusion};
+    return amx_predict_pairs(c->model, AMX_NO_FOLD, data->features + base * data->n_features, last - base + 1, c->row,
+                             data->label_annotator + first, count, &out, err);
 }
 
 /* Adds label number `j` of the chunk, given by annotator a. */

@@ -248,8 +248,11 @@ static enum amx_status compute_run(struct consensus_items *c, struct run *r, str
         }
     }
     status =
-        amx_predict_pairs(c->snapshot->model, c->batch.features + r->begin * c->batch.n_features, r->end - r->begin,
-                          r->row, r->annotator, n, c->p_class + r->begin * c->n_classes, NULL, r->confusion, err);
+        amx_predict_pairs(c->snapshot->model, AMX_NO_FOLD, c->batch.features + r->begin * c->batch.n_features,
+                          r->end - r->begin, r->row, r->annotator, n,
+                          &(struct amx_pairs_prediction){.p_class = c->p_class + r->begin * c->n_classes,
+                                                         .p_confusion = r->confusion},
+                          err);
     double *scratch = status == AMX_OK ? array(n, sizeof *scratch) : NULL;
     if (status == AMX_OK && scratch == NULL) {
         status = error_set(err, AMX_NO_MEMORY, "Out of memory.");

@@ -1,6 +1,6 @@
 /* batch.c - checks the caller's arrays, keeps the labelled instances standardised, and cuts epochs into batches.
  *
- * Only instances with a label are copied: features [n][Dp], padded with zeros to full vectors. Mean and deviation are
+ * Only instances with a label (methods that need gold: with gold) are copied: features [n][Dp], padded with zeros to full vectors. Mean and deviation are
  * taken over these rows in double and rounded to float once, and rows are scaled as (x - mean) / scale in float: the
  * predictors do the very same, so training and prediction see the same numbers.
  *
@@ -36,33 +36,59 @@ static size_t most_rows(size_t n_rows, const struct amx_settings *settings)
     return n_rows < most ? n_rows : most;
 }
 
-bool train_data_count(const struct amx_data *data, const struct amx_settings *settings, size_t *n_rows,
+/* Labels per kept row: with gold every instance that has gold, else every instance that has labels. */
+struct row_counts {
+    size_t n_rows, n_labels, largest;
+    uint32_t *rows_with; /* [largest + 1] rows that have so many labels */
+};
+
+static bool kept(const struct amx_data *data, bool with_gold, size_t instance, size_t n_labels)
+{
+    return with_gold ? data->gold != NULL && data->gold[instance] >= 0 : n_labels > 0;
+}
+
+/* Labels of instance i from *at on, which moves to the next instance's. */
+static size_t run_of(const struct amx_data *data, size_t i, size_t *at)
+{
+    size_t first = *at;
+
+    while (*at < data->n_labels && data->label_instance[*at] == i)
+        ++*at;
+    return *at - first;
+}
+
+/* One pass without (rows_with NULL) and one with the histogram. */
+static void count_rows(const struct amx_data *data, bool with_gold, struct row_counts *counts)
+{
+    size_t at = 0;
+
+    counts->n_rows = counts->n_labels = 0;
+    for (size_t i = 0; i < data->n_instances; i++) {
+        size_t run = run_of(data, i, &at);
+        if (!kept(data, with_gold, i, run))
+            continue;
+        counts->n_rows++;
+        counts->n_labels += run;
+        if (counts->rows_with != NULL)
+            counts->rows_with[run]++;
+        else
+            counts->largest = run > counts->largest ? run : counts->largest;
+    }
+}
+
+bool train_data_count(const struct amx_data *data, const struct amx_settings *settings, bool with_gold, size_t *n_rows,
                       size_t *max_labels)
 {
-    size_t rows = 0, largest = 0, run = 0;
-    uint32_t *counts;
+    struct row_counts counts = {0};
 
-    for (size_t i = 0; i < data->n_labels; i++) {
-        bool same = i > 0 && data->label_instance[i] == data->label_instance[i - 1];
-        run = same ? run + 1 : 1;
-        rows += !same;
-        largest = run > largest ? run : largest;
-    }
-    counts = calloc(largest + 1, sizeof *counts);
-    if (counts == NULL)
+    count_rows(data, with_gold, &counts);
+    counts.rows_with = calloc(counts.largest + 1, sizeof *counts.rows_with);
+    if (counts.rows_with == NULL)
         return false;
-    run = 0;
-    for (size_t i = 0; i < data->n_labels; i++) {
-        bool last = i + 1 == data->n_labels || data->label_instance[i + 1] != data->label_instance[i];
-        run++;
-        if (last) {
-            counts[run]++;
-            run = 0;
-        }
-    }
-    *n_rows = rows;
-    *max_labels = sum_of_largest(counts, largest, most_rows(rows, settings));
-    free(counts);
+    count_rows(data, with_gold, &counts);
+    *n_rows = counts.n_rows;
+    *max_labels = sum_of_largest(counts.rows_with, counts.largest, most_rows(counts.n_rows, settings));
+    free(counts.rows_with);
     return true;
 }
 
@@ -74,6 +100,7 @@ size_t train_data_bytes(const struct amx_data *data, size_t n_rows)
     (void)arena_take(&arena, n_rows + 1, sizeof(size_t));
     (void)arena_floats(&arena, 4, data->n_features); /* mean, scale, and their sums in double */
     (void)arena_take(&arena, data->n_annotators, sizeof(uint64_t));
+    (void)arena_take(&arena, n_rows, 2 * sizeof(uint32_t)); /* instance, gold */
     return arena.used;
 }
 
@@ -94,9 +121,6 @@ static enum amx_status check_sizes(const struct amx_data *data, struct amx_error
 
 static enum amx_status check_labels(const struct amx_data *data, struct amx_error *err)
 {
-    bool several = false;
-    size_t n_rows = 0;
-
     for (size_t i = 0; i < data->n_labels; i++) {
         if (data->label_instance[i] >= data->n_instances || data->label_annotator[i] >= data->n_annotators ||
             data->label_class[i] >= data->n_classes)
@@ -104,6 +128,20 @@ static enum amx_status check_labels(const struct amx_data *data, struct amx_erro
                             "Label %zu names an instance, annotator or class that does not exist.", i);
         if (i > 0 && data->label_instance[i] < data->label_instance[i - 1])
             return amx_fail(err, AMX_INVALID, "", "Labels must be ordered by instance; label %zu is not.", i);
+    }
+    for (size_t i = 0; data->gold != NULL && i < data->n_instances; i++) {
+        if (data->gold[i] < -1 || (data->gold[i] >= 0 && (size_t)data->gold[i] >= data->n_classes))
+            return amx_fail(err, AMX_INVALID, "", "Gold of instance %zu names a class that does not exist.", i);
+    }
+    return AMX_OK;
+}
+
+static enum amx_status check_enough(const struct amx_data *data, struct amx_error *err)
+{
+    bool several = false;
+    size_t n_rows = 0;
+
+    for (size_t i = 0; i < data->n_labels; i++) {
         n_rows += i == 0 || data->label_instance[i] != data->label_instance[i - 1];
         several = several || data->label_class[i] != data->label_class[0];
     }
@@ -112,6 +150,41 @@ static enum amx_status check_labels(const struct amx_data *data, struct amx_erro
                         n_rows == 1 ? "is" : "are", n_rows);
     if (!several)
         return amx_fail(err, AMX_NOTHING, "", "Training needs labels of at least two classes; all are of one class.");
+    return AMX_OK;
+}
+
+static enum amx_status check_enough_gold(const struct amx_data *data, struct amx_error *err)
+{
+    int32_t first = -1;
+    bool several = false;
+    size_t n_rows = 0;
+
+    for (size_t i = 0; data->gold != NULL && i < data->n_instances; i++) {
+        if (data->gold[i] < 0)
+            continue;
+        first = n_rows++ == 0 ? data->gold[i] : first;
+        several = several || data->gold[i] != first;
+    }
+    if (n_rows < 2)
+        return amx_fail(err, AMX_NOTHING, "", "Training on gold needs at least two instances with gold; there %s %zu.",
+                        n_rows == 1 ? "is" : "are", n_rows);
+    if (!several)
+        return amx_fail(err, AMX_NOTHING, "", "Training on gold needs gold of at least two classes; all is of one.");
+    return AMX_OK;
+}
+
+static enum amx_status check_history(const struct amx_data *data, struct amx_error *err)
+{
+    const size_t cells = data->n_classes * data->n_classes;
+
+    for (size_t a = 0; data->history != NULL && a < data->n_annotators; a++) {
+        for (size_t i = 0; i < cells; i++) {
+            float x = data->history[a * cells + i];
+            if (!isfinite(x) || x < 0.0f)
+                return amx_fail(err, AMX_INVALID, "", "The history of annotator %zu has a count below 0 or not finite.",
+                                a);
+        }
+    }
     return AMX_OK;
 }
 
@@ -155,63 +228,110 @@ static void measure(struct train_data *out, double *sums)
     }
 }
 
-enum amx_status train_data_init(struct train_data *out, const struct amx_data *data,
-                                const struct amx_settings *settings, struct amx_error *err)
+static enum amx_status allocate(struct train_data *out, bool with_gold, bool any_gold)
 {
-    enum amx_status status;
-    size_t row = 0, cells;
-    double *sums = NULL;
+    size_t cells, labels;
 
-    memset(out, 0, sizeof *out);
-    if ((status = check_sizes(data, err)) != AMX_OK || (status = check_labels(data, err)) != AMX_OK ||
-        (status = check_features(data, err)) != AMX_OK)
-        return status;
-    if (!train_data_count(data, settings, &out->n_rows, &out->max_labels))
-        return amx_fail_memory(err);
-    out->n_labels = data->n_labels;
-    out->D = data->n_features;
-    out->Dp = amx_round_up(out->D, PAD);
-    out->C = data->n_classes;
-    out->A = data->n_annotators;
-    out->annotator = data->label_annotator;
-    out->label = data->label_class;
-    if (!amx_size_mul(&cells, out->n_rows, out->Dp))
-        return amx_fail_memory(err);
+    if (!amx_size_mul(&cells, out->n_rows, out->Dp) || !amx_size_mul(&labels, out->n_labels, 2))
+        return AMX_NO_MEMORY;
     out->features = calloc(cells, sizeof(float));
     out->begin = calloc(out->n_rows + 1, sizeof(size_t));
+    out->instance = calloc(out->n_rows, sizeof(uint32_t));
     out->mean = calloc(out->D, sizeof(float));
     out->scale = calloc(out->D, sizeof(float));
-    out->annotator_labels = calloc(out->A, sizeof(uint64_t));
-    sums = calloc(2 * out->D, sizeof(double));
-    if (out->features == NULL || out->begin == NULL || out->mean == NULL || out->scale == NULL ||
-        out->annotator_labels == NULL || sums == NULL) {
-        free(sums);
-        return amx_fail_memory(err);
-    }
+    out->annotator_labels = calloc(out->A + 1, sizeof(uint64_t)); /* + 1: gold may come without any annotator */
+    if (out->features == NULL || out->begin == NULL || out->instance == NULL || out->mean == NULL ||
+        out->scale == NULL || out->annotator_labels == NULL)
+        return AMX_NO_MEMORY;
+    if (any_gold && (out->gold = calloc(out->n_rows, sizeof(int32_t))) == NULL)
+        return AMX_NO_MEMORY;
+    if (with_gold && (out->own = calloc(labels + 1, sizeof(uint32_t))) == NULL)
+        return AMX_NO_MEMORY;
+    return AMX_OK;
+}
 
-    for (size_t i = 0; i < data->n_labels; i++) {
-        out->annotator_labels[data->label_annotator[i]]++;
-        if (i > 0 && data->label_instance[i] == data->label_instance[i - 1])
+/* Rows and their labels. Without gold the labels stay where the caller has them: every label is of a kept row. */
+static void copy_rows(struct train_data *out, const struct amx_data *data, bool with_gold)
+{
+    size_t at = 0, row = 0, n = 0;
+
+    for (size_t i = 0; i < data->n_instances; i++) {
+        size_t first = at, run = run_of(data, i, &at);
+        if (!kept(data, with_gold, i, run))
             continue;
-        memcpy(out->features + row * out->Dp, data->features + (size_t)data->label_instance[i] * out->D,
-               out->D * sizeof(float));
-        out->begin[row++] = i;
-    }
-    out->begin[row] = data->n_labels;
-
-    for (size_t j = 0; j < out->D; j++)
-        out->scale[j] = 1.0f;
-    if (settings->standardize) {
-        measure(out, sums);
-        for (size_t i = 0; i < out->n_rows; i++) {
-            for (size_t j = 0; j < out->D; j++) {
-                float *x = &out->features[i * out->Dp + j];
-                *x = (*x - out->mean[j]) / out->scale[j];
+        memcpy(out->features + row * out->Dp, data->features + i * out->D, out->D * sizeof(float));
+        out->instance[row] = (uint32_t)i;
+        if (out->gold != NULL)
+            out->gold[row] = data->gold[i];
+        out->begin[row++] = n;
+        for (size_t l = first; l < at; l++, n++) {
+            out->annotator_labels[data->label_annotator[l]]++;
+            if (out->own != NULL) {
+                out->own[n] = data->label_annotator[l];
+                out->own[out->n_labels + n] = data->label_class[l];
             }
+        }
+    }
+    out->begin[row] = n;
+    out->annotator = out->own != NULL ? out->own : data->label_annotator;
+    out->label = out->own != NULL ? out->own + out->n_labels : data->label_class;
+}
+
+static enum amx_status standardise(struct train_data *out)
+{
+    double *sums = calloc(2 * out->D, sizeof(double));
+
+    if (sums == NULL)
+        return AMX_NO_MEMORY;
+    measure(out, sums);
+    for (size_t i = 0; i < out->n_rows; i++) {
+        for (size_t j = 0; j < out->D; j++) {
+            float *x = &out->features[i * out->Dp + j];
+            *x = (*x - out->mean[j]) / out->scale[j];
         }
     }
     free(sums);
     return AMX_OK;
+}
+
+static enum amx_status init(struct train_data *out, const struct amx_data *data, const struct amx_settings *settings,
+                            bool with_gold, struct amx_error *err)
+{
+    struct row_counts counts = {0};
+    enum amx_status status;
+
+    memset(out, 0, sizeof *out);
+    if ((status = check_sizes(data, err)) != AMX_OK || (status = check_labels(data, err)) != AMX_OK ||
+        (status = with_gold ? check_enough_gold(data, err) : check_enough(data, err)) != AMX_OK ||
+        (status = check_features(data, err)) != AMX_OK || (status = check_history(data, err)) != AMX_OK)
+        return status;
+    count_rows(data, with_gold, &counts);
+    if (!train_data_count(data, settings, with_gold, &out->n_rows, &out->max_labels))
+        return amx_fail_memory(err);
+    out->n_labels = counts.n_labels;
+    out->D = data->n_features;
+    out->Dp = amx_round_up(out->D, PAD);
+    out->C = data->n_classes;
+    out->A = data->n_annotators;
+    out->history = data->history;
+    if (allocate(out, with_gold, data->gold != NULL) != AMX_OK)
+        return amx_fail_memory(err);
+    copy_rows(out, data, with_gold);
+    for (size_t j = 0; j < out->D; j++)
+        out->scale[j] = 1.0f;
+    return settings->standardize && standardise(out) != AMX_OK ? amx_fail_memory(err) : AMX_OK;
+}
+
+enum amx_status train_data_init(struct train_data *out, const struct amx_data *data,
+                                const struct amx_settings *settings, struct amx_error *err)
+{
+    return init(out, data, settings, false, err);
+}
+
+enum amx_status train_data_init_gold(struct train_data *out, const struct amx_data *data,
+                                     const struct amx_settings *settings, struct amx_error *err)
+{
+    return init(out, data, settings, true, err);
 }
 
 void train_data_done(struct train_data *data)
@@ -219,6 +339,9 @@ void train_data_done(struct train_data *data)
     free(data->annotator_labels);
     free(data->scale);
     free(data->mean);
+    free(data->gold);
+    free(data->instance);
+    free(data->own);
     free(data->begin);
     free(data->features);
     memset(data, 0, sizeof *data);
@@ -244,19 +367,36 @@ void batch_lay_out(struct batch *batch, const struct dims *dims, struct arena *a
     batch->weight2 = arena_floats(arena, dims->Tp, 1);
 }
 
+/* The triples of row i, which start at t; returns where they end. */
+static size_t load_row(struct batch *batch, const struct train_data *data, size_t i, size_t t)
+{
+    const size_t first = data->begin[batch->source[i]], end = data->begin[batch->source[i] + 1];
+
+    batch->n_given += end - first;
+    if (batch->one_per_row) {
+        batch->row[t] = (uint32_t)i;
+        batch->annotator1[t] = batch->class1[t] = 0;
+        return t + 1;
+    }
+    for (size_t l = first; l < end; l++, t++) {
+        batch->row[t] = (uint32_t)i;
+        batch->annotator1[t] = data->annotator[l];
+        batch->class1[t] = data->label[l];
+    }
+    return t;
+}
+
 void batch_load(struct batch *batch, const struct train_data *data, const uint32_t *order, size_t n)
 {
     size_t t = 0;
 
+    batch->source = order;
+    batch->n_given = 0;
     for (size_t i = 0; i < n; i++) {
         size_t source = order[i];
         memcpy(batch->x + i * data->Dp, data->features + source * data->Dp, data->Dp * sizeof(float));
         batch->begin[i] = (uint32_t)t;
-        for (size_t l = data->begin[source]; l < data->begin[source + 1]; l++, t++) {
-            batch->row[t] = (uint32_t)i;
-            batch->annotator1[t] = data->annotator[l];
-            batch->class1[t] = data->label[l];
-        }
+        t = load_row(batch, data, i, t);
     }
     batch->begin[n] = (uint32_t)t;
     batch->n_rows = n;

@@ -7,31 +7,45 @@
 #include "layout.h"
 #include "rng.h"
 
-/* Labelled instances only, standardised, in the caller's order; shared read-only by all members. */
+/* Labelled instances only (for methods that need gold: those with gold), standardised, in the caller's order; shared
+ * read-only by all members, whatever rows they train on. */
 struct train_data {
     size_t n_rows, n_labels;
     size_t D, Dp, C, A;
     float *features;                   /* [n_rows][Dp], pads zero */
     size_t *begin;                     /* [n_rows + 1] first label of each row */
-    const uint32_t *annotator, *label; /* [n_labels], borrowed from the caller */
+    const uint32_t *annotator, *label; /* [n_labels], borrowed from the caller unless `own` holds them */
+    uint32_t *own;
+    uint32_t *instance;                /* [n_rows] the caller's instance */
+    int32_t *gold;                     /* [n_rows] trusted class or -1; NULL = none */
+    const float *history;              /* [A][C][C] imported confusion counts, borrowed, or NULL */
     float *mean, *scale;               /* [D]; 0 and 1 when not standardised */
     uint64_t *annotator_labels;        /* [A] */
-    size_t max_labels;                 /* most labels any batch can have */
+    size_t max_labels;                 /* most labels the rows of any batch can have */
 };
 
-/* Checks and copies. AMX_INVALID, AMX_NOTHING, AMX_NO_MEMORY. The caller ends with train_data_done in any case. */
+/* Checks and copies; labelled instances. AMX_INVALID, AMX_NOTHING, AMX_NO_MEMORY. The caller ends with
+ * train_data_done in any case. */
 enum amx_status train_data_init(struct train_data *out, const struct amx_data *data,
                                 const struct amx_settings *settings, struct amx_error *err);
+/* The same over the instances with gold, labelled or not. */
+enum amx_status train_data_init_gold(struct train_data *out, const struct amx_data *data,
+                                     const struct amx_settings *settings, struct amx_error *err);
 void train_data_done(struct train_data *data);
-/* n_rows and max_labels alone, from unchecked data; false when memory ran out. */
-bool train_data_count(const struct amx_data *data, const struct amx_settings *settings, size_t *n_rows,
+/* n_rows and max_labels alone, from unchecked data (with_gold: over the instances with gold); false when memory ran
+ * out. */
+bool train_data_count(const struct amx_data *data, const struct amx_settings *settings, bool with_gold, size_t *n_rows,
                       size_t *max_labels);
 /* Bytes train_data_init holds. */
 size_t train_data_bytes(const struct amx_data *data, size_t n_rows);
 
-/* One mini-batch. Triples are grouped by instance: those of row i are begin[i] .. begin[i+1]. */
+/* One mini-batch. Triples are grouped by instance: those of row i are begin[i] .. begin[i+1]. Triple t of row i is
+ * training label data->begin[source[i]] + (t - begin[i]), unless there is one triple per row. */
 struct batch {
-    size_t n_rows, n_labels;
+    bool one_per_row;                  /* one triple per row, annotator and class 0; set before batch_load */
+    size_t n_rows, n_labels;           /* n_labels = triples */
+    size_t n_given;                    /* training labels of the rows */
+    const uint32_t *source;            /* [n_rows] row of train_data, borrowed from the order */
     size_t Tp;                         /* n_labels padded */
     float *x;                          /* [Bp][Dp] features of the rows */
     uint32_t *begin;                   /* [B + 1] */

@@ -203,6 +203,12 @@ void class_model_forward(struct class_model *model, const struct batch *batch, s
 
 void class_model_backward(struct class_model *model, const struct batch *batch, const float *d_logits)
 {
+    class_model_backward_with(model, batch, d_logits, NULL);
+}
+
+void class_model_backward_with(struct class_model *model, const struct batch *batch, const float *d_logits,
+                               const float *d_u)
+{
     const struct dims *dims = model->dims;
     const struct amx_kernels *kernels = model->kernels;
     const size_t n = rows_of(batch);
@@ -211,7 +217,10 @@ void class_model_backward(struct class_model *model, const struct batch *batch, 
     gemm_nn(dims->C, dims->H, n, d_logits, dims->Tp, model->u, dims->Hp, 0.0f, model->grad_out_weight, dims->Hp);
     if (dims->L == 0)
         return;
-    gemm_tn(n, dims->H, dims->C, d_logits, dims->Tp, model->out_weight, dims->Hp, 0.0f, d, dims->Hp);
+    if (d_u != NULL)
+        memcpy(d, d_u, n * dims->Hp * sizeof(float));
+    gemm_tn(n, dims->H, dims->C, d_logits, dims->Tp, model->out_weight, dims->Hp, d_u != NULL ? 1.0f : 0.0f, d,
+            dims->Hp);
     for (int l = dims->L - 1; l >= 0; l--) {
         const size_t h = dims->h[l], hp = dims->hp[l];
         struct batch_norm *bn = &model->bn[l];

@@ -53,6 +53,9 @@ void class_model_forward(struct class_model *model, const struct batch *batch, s
                          const struct forced_masks *forced);
 /* d_logits [C][Tp], R columns; fills all gradients but grad_out_bias (the loss sums it). */
 void class_model_backward(struct class_model *model, const struct batch *batch, const float *d_logits);
+/* The same with a gradient of the loss by u besides, d_u [R][Hp] (NULL: none; of no use without hidden layers). */
+void class_model_backward_with(struct class_model *model, const struct batch *batch, const float *d_logits,
+                               const float *d_u);
 
 /* Uniform +-1/sqrt(fan_in) into the tensor, element by element in compact order (torch.nn.Linear's default). */
 void linear_initial(const struct layout *layout, int tensor, float *compact, size_t fan_in, struct rng *rng);

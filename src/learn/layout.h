@@ -20,10 +20,12 @@ struct dims {
     size_t h[AMX_MAX_HIDDEN], hp[AMX_MAX_HIDDEN];
     size_t H, Hp; /* width of the embedding u: of the last hidden layer, or D */
     size_t B, Bp; /* most instances in a batch */
-    size_t T, Tp; /* most labels in a batch */
+    size_t T, Tp; /* most labels (triples) in a batch */
+    size_t N;     /* labelled rows of the training data, all folds; 0 outside training */
+    size_t Z;     /* training labels, all folds; 0 outside training */
 };
 
-/* B and T are set to 0: they do not matter to the parameters. */
+/* B, T, N and Z are set to 0: they do not matter to the parameters. */
 void dims_init(struct dims *dims, const struct amx_settings *settings, size_t n_features, size_t n_classes,
                size_t n_annotators);
 

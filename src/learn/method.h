@@ -46,6 +46,8 @@ struct amx_method {
     /* Before a member's first step, workspace->member set: whatever the steps need beside tensors (targets of each
      * row, zeroed moments of the state's own parameters). NULL = nothing. AMX_OK or AMX_NO_MEMORY. */
     enum amx_status (*prepare)(struct workspace *workspace);
+    /* Bytes that initial() and prepare() take for a while, beside the workspace; NULL = none worth counting. */
+    size_t (*scratch_bytes)(const struct dims *dims);
     /* Draws what the loaded batch needs (mixing). Apart from step(), so that tests can set it instead. */
     void (*draw)(struct workspace *workspace);
     /* One step on the loaded batch, drawn. Returns the mean loss; parameters are only touched if it is finite. */

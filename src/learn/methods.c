@@ -1,18 +1,45 @@
-/* methods.c - the table of methods. A new one is a file in methods/ and a line here. */
+/* methods.c - the table of methods. A new one is a file in methods/ and a line in METHODS_OF_TABLE. */
+#include <pthread.h>
 #include <string.h>
 
 #include "method.h"
 
-extern const struct amx_method method_annot_mix;
+/* The default first. */
+#define METHODS_OF_TABLE(X)                                                                                             \
+    X(method_annot_mix)
 
-static const struct amx_method *const METHODS[] = {&method_annot_mix};
+#define DECLARE(name) extern const struct amx_method name;
+#define ADDRESS(name) &name,
+METHODS_OF_TABLE(DECLARE)
+static const struct amx_method *const METHODS[] = {METHODS_OF_TABLE(ADDRESS)};
+
+enum {
+    N_METHODS = sizeof METHODS / sizeof METHODS[0]
+};
+
+/* The infos side by side, as the public header promises; filled once, then constant. */
+static struct amx_method_info infos[N_METHODS];
+static pthread_once_t infos_once = PTHREAD_ONCE_INIT;
+
+static void fill_infos(void)
+{
+    for (size_t i = 0; i < N_METHODS; i++)
+        infos[i] = METHODS[i]->info;
+}
+
+const struct amx_method_info *amx_methods(size_t *n)
+{
+    (void)pthread_once(&infos_once, fill_infos); /* fails only on a bad control object */
+    *n = N_METHODS;
+    return infos;
+}
 
 const struct amx_method *method_find(const char *name)
 {
     if (name == NULL)
         return METHODS[0];
-    for (size_t i = 0; i < sizeof METHODS / sizeof METHODS[0]; i++) {
-        if (strcmp(METHODS[i]->name, name) == 0)
+    for (size_t i = 0; i < N_METHODS; i++) {
+        if (strcmp(METHODS[i]->info.name, name) == 0)
             return METHODS[i];
     }
     return NULL;

@@ -101,7 +101,7 @@ static json_t *setting_json(const struct amx_setting_field *field, const double 
 }
 
 /* Every function of this kind returns false when memory ran out or a name is not UTF-8. */
-static bool add_settings(json_t *head, const struct amx_settings *settings)
+static bool add_settings(json_t *head, const struct amx_model *model)
 {
     json_t *object = json_object();
     size_t n_fields;
@@ -111,8 +111,25 @@ static bool add_settings(json_t *head, const struct amx_settings *settings)
         return false;
     for (size_t i = 0; i < n_fields; i++) {
         double values[AMX_MAX_HIDDEN];
-        size_t n = amx_settings_get(settings, fields[i].name, values);
+        size_t n;
+        if (!amx_setting_applies(model->method->info.name, fields[i].name))
+            continue;
+        n = amx_settings_get(&model->settings, fields[i].name, values);
         if (json_object_set_new(object, fields[i].name, setting_json(&fields[i], values, n)) != 0)
+            return false;
+    }
+    return true;
+}
+
+static bool add_fold_labels(json_t *entry, const struct amx_model *model, size_t annotator)
+{
+    json_t *list = json_array();
+
+    if (json_object_set_new(entry, "fold_labels", list) != 0)
+        return false;
+    for (size_t f = 0; f < (size_t)model->folds; f++) {
+        if (json_array_append_new(
+                list, json_integer((json_int_t)model->fold_labels[f * model->dims.A + annotator])) != 0)
             return false;
     }
     return true;
@@ -133,7 +150,7 @@ static bool add_names(json_t *head, const struct amx_model *model)
         json_t *entry = name == NULL
                             ? NULL
                             : json_pack("{s:o, s:I}", "name", name, "labels", (json_int_t)model->annotator_labels[i]);
-        if (json_array_append_new(annotators, entry) != 0)
+        if (json_array_append_new(annotators, entry) != 0 || (model->folds > 0 && !add_fold_labels(entry, model, i)))
             return false;
     }
     return true;
@@ -153,9 +170,13 @@ static bool add_tensor(json_t *list, const char *name, int n_dims, size_t rows, 
     return json_array_append_new(list, entry) == 0; /* also refuses NULL */
 }
 
-static void member_name(char *out, size_t size, int member, const char *tensor)
+/* m0/.. of the ensemble, then f0/.. of the folds. */
+static void member_name(char *out, size_t size, int ensemble, int member, const char *tensor)
 {
-    (void)snprintf(out, size, "m%d/%s", member, tensor); /* sizes fit: 32 for the tensor, 48 here */
+    bool of_fold = member >= ensemble;
+
+    (void)snprintf(out, size, "%c%d/%s", of_fold ? 'f' : 'm', of_fold ? member - ensemble : member,
+                   tensor); /* sizes fit: 32 for the tensor, 48 here */
 }
 
 static bool add_tensors(json_t *head, const struct amx_model *model, size_t *bytes)
@@ -167,11 +188,11 @@ static bool add_tensors(json_t *head, const struct amx_model *model, size_t *byt
         !add_tensor(list, "feature_mean", 1, model->dims.D, 1, &offset) ||
         !add_tensor(list, "feature_scale", 1, model->dims.D, 1, &offset))
         return false;
-    for (int m = 0; m < model->ensemble; m++) {
+    for (int m = 0; m < model->members; m++) {
         for (int i = 0; i < model->layout.n; i++) {
             const struct tensor *t = &model->layout.tensor[i];
             char name[48];
-            member_name(name, sizeof name, m, t->name);
+            member_name(name, sizeof name, model->ensemble, m, t->name);
             if (!add_tensor(list, name, t->n_dims, t->rows, t->cols, &offset))
                 return false;
         }
@@ -182,12 +203,14 @@ static bool add_tensors(json_t *head, const struct amx_model *model, size_t *byt
 
 static json_t *head_of(const struct amx_model *model, size_t *tensor_bytes)
 {
-    json_t *head = json_pack("{s:s, s:I, s:i, s:I, s:I, s:I, s:f}", "method", model->method->name, "seed",
+    json_t *head = json_pack("{s:s, s:I, s:i, s:I, s:I, s:I, s:f}", "method", model->method->info.name, "seed",
                              (json_int_t)model->seed, "ensemble", model->ensemble, "feature_dim",
                              (json_int_t)model->dims.D, "n_classes", (json_int_t)model->dims.C, "labels_used",
                              (json_int_t)model->labels_used, "temperature", model->temperature);
 
-    if (head == NULL || !add_settings(head, &model->settings) || !add_names(head, model) ||
+    if (head == NULL ||
+        (model->folds > 0 && json_object_set_new(head, "folds", json_integer((json_int_t)model->folds)) != 0) ||
+        !add_settings(head, model) || !add_names(head, model) ||
         json_object_set_new(head, "data_hash",
                             model->data_hash != NULL ? json_string(model->data_hash) : json_null()) != 0 ||
         !add_tensors(head, model, tensor_bytes)) {
@@ -229,7 +252,7 @@ enum amx_status amx_model_encode(const struct amx_model *model, unsigned char **
     at = file + start;
     put_floats(at, model->mean, model->dims.D);
     put_floats(at + 4 * model->dims.D, model->scale, model->dims.D);
-    put_floats(at + 8 * model->dims.D, model->tensors, (size_t)model->ensemble * model->layout.compact_length);
+    put_floats(at + 8 * model->dims.D, model->tensors, (size_t)model->members * model->layout.compact_length);
     hash_of(file, total - HASH_BYTES, file + total - HASH_BYTES);
     *bytes = file;
     *n_bytes = total;
@@ -299,20 +322,25 @@ static bool read_setting(const json_t *value, const struct amx_setting_field *fi
     return amx_settings_set(out, field->name, values, n, NULL) == AMX_OK;
 }
 
-static bool read_settings(const json_t *head, size_t n_features, size_t n_classes, struct amx_settings *out)
+/* Exactly the settings the method reads. */
+static bool read_settings(const json_t *head, const char *method, size_t n_features, size_t n_classes,
+                          struct amx_settings *out)
 {
     const json_t *object = json_object_get(head, "settings");
-    size_t n_fields;
+    size_t n_fields, n_read = 0;
     const struct amx_setting_field *fields = amx_setting_fields(&n_fields);
 
     amx_settings_default(n_features, out);
-    if (!json_is_object(object) || json_object_size(object) != n_fields)
+    if (!json_is_object(object))
         return false;
     for (size_t i = 0; i < n_fields; i++) {
+        if (!amx_setting_applies(method, fields[i].name))
+            continue;
         if (!read_setting(json_object_get(object, fields[i].name), &fields[i], out))
             return false;
+        n_read++;
     }
-    return amx_settings_check(out, n_classes, NULL) == AMX_OK;
+    return json_object_size(object) == n_read && amx_settings_check(out, n_classes, NULL) == AMX_OK;
 }
 
 static bool same_tensor(const json_t *entry, const char *name, const struct tensor *t, size_t offset)
@@ -331,14 +359,15 @@ static bool same_tensor(const json_t *entry, const char *name, const struct tens
 }
 
 /* The list of tensors must be exactly the one add_tensors writes, and fill the section. */
-static bool check_tensors(const json_t *head, const struct layout *layout, size_t D, int ensemble, size_t section)
+static bool check_tensors(const json_t *head, const struct layout *layout, size_t D, int ensemble, int members,
+                          size_t section)
 {
     const json_t *list = json_object_get(head, "tensors");
     struct tensor features = {.n_dims = 1, .rows = D, .cols = 1};
     size_t floats, offset = 0, at = 0;
 
-    if (json_array_size(list) != 2 + (size_t)ensemble * (size_t)layout->n ||
-        !amx_size_mul(&floats, layout->compact_length, (size_t)ensemble) || !amx_size_add(&floats, floats, 2 * D) ||
+    if (json_array_size(list) != 2 + (size_t)members * (size_t)layout->n ||
+        !amx_size_mul(&floats, layout->compact_length, (size_t)members) || !amx_size_add(&floats, floats, 2 * D) ||
         !amx_size_mul(&floats, floats, sizeof(float)) || floats != section)
         return false;
     if (!same_tensor(json_array_get(list, at++), "feature_mean", &features, offset))
@@ -347,11 +376,11 @@ static bool check_tensors(const json_t *head, const struct layout *layout, size_
     if (!same_tensor(json_array_get(list, at++), "feature_scale", &features, offset))
         return false;
     offset += D * sizeof(float);
-    for (int m = 0; m < ensemble; m++) {
+    for (int m = 0; m < members; m++) {
         for (int i = 0; i < layout->n; i++) {
             const struct tensor *t = &layout->tensor[i];
             char name[48];
-            member_name(name, sizeof name, m, t->name);
+            member_name(name, sizeof name, ensemble, m, t->name);
             if (!same_tensor(json_array_get(list, at++), name, t, offset))
                 return false;
             offset += t->rows * t->cols * sizeof(float);
@@ -376,6 +405,24 @@ static bool read_classes(const json_t *head, struct amx_model *model)
     return true;
 }
 
+/* The annotator's labels fold by fold; they add up to all of them. */
+static bool read_fold_labels(const json_t *entry, struct amx_model *model, size_t annotator)
+{
+    const json_t *list = json_object_get(entry, "fold_labels");
+    uint64_t total = 0;
+
+    if (!json_is_array(list) || json_array_size(list) != (size_t)model->folds)
+        return false;
+    for (size_t f = 0; f < (size_t)model->folds; f++) {
+        const json_t *n = json_array_get(list, f);
+        if (!json_is_integer(n) || json_integer_value(n) < 0 || json_integer_value(n) > UINT32_MAX)
+            return false;
+        model->fold_labels[f * model->dims.A + annotator] = (uint64_t)json_integer_value(n);
+        total += (uint64_t)json_integer_value(n);
+    }
+    return total == model->annotator_labels[annotator];
+}
+
 static bool read_annotators(const json_t *head, struct amx_model *model)
 {
     const json_t *list = json_object_get(head, "annotators");
@@ -387,7 +434,9 @@ static bool read_annotators(const json_t *head, struct amx_model *model)
         return false;
     for (size_t i = 0; i < n; i++) {
         const json_t *entry = json_array_get(list, i), *name = json_object_get(entry, "name");
-        if (json_object_size(entry) != 2 || !read_count(entry, "labels", UINT32_MAX, &model->annotator_labels[i]))
+        if (json_object_size(entry) != (model->folds > 0 ? 3 : 2) ||
+            !read_count(entry, "labels", UINT32_MAX, &model->annotator_labels[i]) ||
+            (model->folds > 0 && !read_fold_labels(entry, model, i)))
             return false;
         total += model->annotator_labels[i];
         if (named ? !json_is_string(name) : !json_is_null(name))
@@ -417,7 +466,7 @@ static bool check_values(const struct amx_model *model)
         if (!isfinite(model->mean[j]) || !isfinite(model->scale[j]) || !(model->scale[j] > 0.0f))
             return false;
     }
-    for (int m = 0; m < model->ensemble; m++) {
+    for (int m = 0; m < model->members; m++) {
         const float *compact = model_member(model, m);
         for (int i = 0; i < model->layout.n; i++) {
             const struct tensor *t = &model->layout.tensor[i];
@@ -432,14 +481,50 @@ static bool check_values(const struct amx_model *model)
     return true;
 }
 
+/* The numbers of a head. */
+struct counts {
+    uint64_t seed, ensemble, folds, D, C, labels;
+    size_t A;
+};
+
+static bool read_counts(const json_t *head, struct counts *n)
+{
+    const bool folded = json_object_get(head, "folds") != NULL;
+
+    n->folds = 0;
+    n->A = json_array_size(json_object_get(head, "annotators"));
+    return json_object_size(head) == (folded ? 13 : 12) && n->A < UINT32_MAX &&
+           (!folded || (read_count(head, "folds", 20, &n->folds) && n->folds >= 2)) &&
+           read_count(head, "seed", (UINT64_C(1) << 53) - 1, &n->seed) &&
+           read_count(head, "ensemble", 100, &n->ensemble) && n->ensemble >= 1 &&
+           read_count(head, "feature_dim", AMX_MAX_FEATURES, &n->D) && n->D >= 1 &&
+           read_count(head, "n_classes", AMX_MAX_CLASSES, &n->C) && n->C >= 2 &&
+           read_count(head, "labels_used", UINT32_MAX, &n->labels);
+}
+
+/* Fills the model from head and section, which agree with its layout. */
+static enum amx_status fill(struct amx_model *model, const json_t *head, const unsigned char *section,
+                            struct amx_error *err)
+{
+    const size_t D = model->dims.D;
+
+    get_floats(model->mean, section, D);
+    get_floats(model->scale, section + 4 * D, D);
+    get_floats(model->tensors, section + 8 * D, (size_t)model->members * model->layout.compact_length);
+    if (!read_classes(head, model) || !read_annotators(head, model) || !read_extras(head, model))
+        return corrupt(err, "classes, annotators or another part of its head is wrong, or memory ran out");
+    if (!check_values(model))
+        return corrupt(err, "a tensor holds a number that cannot be");
+    return model_prepare(model, err);
+}
+
 /* The head agrees with the layout it implies; then the model is made and filled. */
 static enum amx_status build(const json_t *head, const unsigned char *section, size_t section_bytes,
                              struct amx_model **out, struct amx_error *err)
 {
-    uint64_t seed, ensemble, D, C, labels;
     const char *name = json_string_value(json_object_get(head, "method"));
     const struct amx_method *method = name != NULL ? method_find(name) : NULL;
-    size_t A = json_array_size(json_object_get(head, "annotators"));
+    struct counts n;
     struct amx_settings settings;
     struct layout layout;
     struct dims dims;
@@ -448,35 +533,22 @@ static enum amx_status build(const json_t *head, const unsigned char *section, s
 
     if (method == NULL)
         return corrupt(err, "its method is unknown");
-    if (json_object_size(head) != 12 || !read_count(head, "seed", (UINT64_C(1) << 53) - 1, &seed) ||
-        !read_count(head, "ensemble", 100, &ensemble) || ensemble < 1 ||
-        !read_count(head, "feature_dim", AMX_MAX_FEATURES, &D) || D < 1 ||
-        !read_count(head, "n_classes", AMX_MAX_CLASSES, &C) || C < 2 ||
-        !read_count(head, "labels_used", UINT32_MAX, &labels))
+    if (!read_counts(head, &n))
         return corrupt(err, "a number in its head is missing or out of range");
-    if (!read_settings(head, D, C, &settings))
+    if (!read_settings(head, name, n.D, n.C, &settings))
         return corrupt(err, "its settings are missing or out of range");
-    dims_init(&dims, &settings, D, C, A);
+    dims_init(&dims, &settings, n.D, n.C, n.A);
     layout_init(&layout);
-    if (A >= UINT32_MAX || !method->layout(&layout, &dims) ||
-        !check_tensors(head, &layout, D, (int)ensemble, section_bytes))
+    if (!method->layout(&layout, &dims) ||
+        !check_tensors(head, &layout, n.D, (int)n.ensemble, model_members((int)n.ensemble, (int)n.folds),
+                       section_bytes))
         return corrupt(err, "its tensors do not match its settings");
-
-    status = model_new(method, &settings, D, C, A, (int)ensemble, &model, err);
+    status = model_new_folds(method, &settings, n.D, n.C, n.A, (int)n.ensemble, (int)n.folds, &model, err);
     if (status != AMX_OK)
         return status;
-    model->seed = seed;
-    model->labels_used = labels;
-    get_floats(model->mean, section, D);
-    get_floats(model->scale, section + 4 * D, D);
-    get_floats(model->tensors, section + 8 * D, ensemble * model->layout.compact_length);
-    if (!read_classes(head, model) || !read_annotators(head, model) || !read_extras(head, model))
-        status = corrupt(err, "classes, annotators or another part of its head is wrong, or memory ran out");
-    else if (!check_values(model))
-        status = corrupt(err, "a tensor holds a number that cannot be");
-    else
-        status = model_prepare(model, err);
-    if (status != AMX_OK) {
+    model->seed = n.seed;
+    model->labels_used = n.labels;
+    if ((status = fill(model, head, section, err)) != AMX_OK) {
         amx_model_free(model);
         return status;
     }

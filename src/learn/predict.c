@@ -35,7 +35,10 @@ struct call {
     float *p;       /* [CHUNK][C] of one member */
     float *p_sum;   /* [CHUNK][C] over members */
     float *rows;    /* [CHUNK][row width] */
-    float *pairs;   /* scratch of the method's pairs() */
+    float *pairs;   /* scratch of the method's pairs() and pair_given() */
+    float *given;   /* [C] p_annotation of a pair, from pair_given() */
+    int first, step, end; /* members that answer: first, first + step, ... below end */
+    float share;          /* 1 / their number */
     void *memory;
 };
 
@@ -67,15 +70,30 @@ static void lay_out(struct call *call, size_t rows, struct arena *arena)
     call->p_sum = arena_floats(arena, rows, dims->C);
     call->rows = arena_floats(arena, rows, model->method->row_width(model->predictor[0]));
     call->pairs = arena_floats(arena, model->method->pair_scratch(model->predictor[0]), 1);
+    call->given = arena_floats(arena, dims->C, 1);
+}
+
+/* All of the ensemble, or the members that never saw a label of the fold. */
+static void choose_members(struct call *call, int fold)
+{
+    const struct amx_model *model = call->model;
+    const bool doubled = model->ensemble >= model->folds; /* the ensemble's members are those of the folds */
+
+    call->first = fold == AMX_NO_FOLD ? 0 : doubled ? fold : model->ensemble + fold;
+    call->step = fold != AMX_NO_FOLD && doubled ? model->folds : 1;
+    call->end = fold != AMX_NO_FOLD && !doubled ? call->first + 1 : model->ensemble;
+    call->share = 1.0f / (float)((call->end - call->first + call->step - 1) / call->step);
 }
 
 /* Scratch for chunks of `rows` rows: a call for one row must not pay for 64. It is not cleared: pads are never read. */
-static enum amx_status call_init(struct call *call, const struct amx_model *model, size_t rows, struct amx_error *err)
+static enum amx_status call_init(struct call *call, const struct amx_model *model, int fold, size_t rows,
+                                 struct amx_error *err)
 {
     struct arena arena = {0};
 
     memset(call, 0, sizeof *call);
     call->model = model;
+    choose_members(call, fold);
     lay_out(call, rows, &arena);
     if (arena.used == SIZE_MAX || posix_memalign(&call->memory, 64, arena.used) != 0) {
         call->memory = NULL;
@@ -129,6 +147,41 @@ static void pair_at(const struct pair_list *list, size_t i, uint32_t *row, uint3
     *annotator = list->annotator[list->n_cross > 0 ? i % list->n_cross : i];
 }
 
+/* Methods with an answer of their own: p_perf and p_annotation of the group, of one member. */
+static void given_pairs(const struct group *group, const void *predictor, const float *const row[],
+                        const uint32_t annotator[])
+{
+    struct call *call = group->call;
+    const size_t C = call->model->dims.C;
+
+    for (size_t lane = 0; lane < group->lanes; lane++) {
+        float perf = 0.0f;
+        call->model->method->pair_given(predictor, call->p + group->row[lane] * C, row[lane], annotator[lane],
+                                        call->pairs, call->given, &perf);
+        if (group->out.p_perf != NULL)
+            group->out.p_perf[lane] = (group->first ? 0.0f : group->out.p_perf[lane]) + group->share * perf;
+        for (size_t c = 0; c < C && group->out.p_annotation != NULL; c++) {
+            float *annotation = group->out.p_annotation + lane * C + c;
+            *annotation = (group->first ? 0.0f : *annotation) + group->share * call->given[c];
+        }
+    }
+}
+
+/* Outputs of the group from the confusion matrices, and what pair_given() has. */
+static void group_pairs(struct group *group, const void *predictor, const float *const row[],
+                        const uint32_t annotator[])
+{
+    const struct amx_method *method = group->call->model->method;
+
+    if (method->pair_given != NULL) {
+        if (group->out.p_perf != NULL || group->out.p_annotation != NULL)
+            given_pairs(group, predictor, row, annotator);
+        group->out.p_perf = group->out.p_annotation = NULL;
+    }
+    if (group->out.p_perf != NULL || group->out.p_annotation != NULL || group->out.p_confusion != NULL)
+        method->pairs(predictor, row, annotator, group->call->pairs, use_row, group);
+}
+
 /* All pairs of the chunk for one member; p and u of its rows are ready. */
 static void member_pairs(struct call *call, int member, const float *u, size_t n_rows, const struct pair_list *list,
                          const struct outputs *out)
@@ -140,7 +193,7 @@ static void member_pairs(struct call *call, int member, const float *u, size_t n
 
     method->rows(predictor, u, n_rows, call->rows);
     for (size_t i0 = 0; i0 < list->n; i0 += PANEL) {
-        struct group group = {.call = call, .first = member == 0, .share = 1.0f / (float)model->ensemble};
+        struct group group = {.call = call, .first = member == call->first, .share = call->share};
         const float *row[PANEL];
         uint32_t annotator[PANEL];
         group.out = outputs_at(out, i0, model->dims.C);
@@ -149,10 +202,10 @@ static void member_pairs(struct call *call, int member, const float *u, size_t n
             /* Spare lanes repeat the first pair; nobody reads them. */
             pair_at(list, i0 + (lane < group.lanes ? lane : 0), &group.row[lane], &annotator[lane]);
             row[lane] = call->rows + group.row[lane] * width;
-            if (annotator[lane] == AMX_UNSEEN || model->annotator_labels[annotator[lane]] == 0)
+            if (annotator[lane] == AMX_UNSEEN || model_evidence(model, member, annotator[lane]) == 0)
                 annotator[lane] = (uint32_t)model->dims.A;
         }
-        method->pairs(predictor, row, annotator, call->pairs, use_row, &group);
+        group_pairs(&group, predictor, row, annotator);
     }
 }
 
@@ -160,7 +213,7 @@ static void member_pairs(struct call *call, int member, const float *u, size_t n
 static void normalise_confusion(const struct call *call, const struct pair_list *list, float *confusion)
 {
     const size_t C = call->model->dims.C;
-    const float floor = EPSILON * (float)call->model->ensemble;
+    const float floor = EPSILON / call->share;
 
     for (size_t i = 0; i < list->n; i++) {
         uint32_t r, a;
@@ -181,8 +234,6 @@ static enum amx_status predict_chunk(struct call *call, const float *features, s
     const struct amx_model *model = call->model;
     const struct dims *dims = &model->dims;
     const size_t C = dims->C;
-    const float share = 1.0f / (float)model->ensemble;
-
     for (size_t i = 0; i < n; i++) {
         size_t index = row != NULL ? row[i] : first + i;
         const float *from = features + index * dims->D;
@@ -193,22 +244,22 @@ static enum amx_status predict_chunk(struct call *call, const float *features, s
             to[j] = (from[j] - model->mean[j]) / model->scale[j];
         }
     }
-    for (int m = 0; m < model->ensemble; m++) {
+    for (int m = call->first; m < call->end; m += call->step) {
         const float *u;
         class_predictor_rows(model->class_predictor[m], call->x, n, model->temperature, call->scratch, call->p, &u);
         if (list->n > 0)
             member_pairs(call, m, u, n, list, out);
-        if (m == 0)
+        if (m == call->first)
             memcpy(call->p_sum, call->p, n * C * sizeof(float));
         else
             for (size_t i = 0; i < n * C; i++)
                 call->p_sum[i] += call->p[i];
     }
-    if (out->p_confusion != NULL && model->ensemble > 1)
+    if (out->p_confusion != NULL && call->share < 1.0f)
         normalise_confusion(call, list, out->p_confusion);
     if (out->p_class != NULL) {
         for (size_t i = 0; i < n * C; i++)
-            out->p_class[i] = call->p_sum[i] * share;
+            out->p_class[i] = call->p_sum[i] * call->share;
     }
     return AMX_OK;
 }
@@ -224,18 +275,17 @@ static enum amx_status check_annotators(const struct amx_model *model, const uin
     return AMX_OK;
 }
 
-enum amx_status amx_predict(const struct amx_model *model, const float *features, size_t n, const uint32_t *annotators,
-                            size_t m, const struct amx_prediction *out, struct amx_error *err)
+static enum amx_status predict_cross(const struct amx_model *model, int fold, const float *features, size_t n,
+                                     const uint32_t *annotators, size_t m, const struct amx_prediction *out,
+                                     struct amx_error *err)
 {
     const size_t C = model->dims.C;
     struct call call;
-    enum amx_status status = check_annotators(model, annotators, m, err);
     bool with_pairs = m > 0 && (out->p_perf != NULL || out->p_annotation != NULL || out->p_confusion != NULL);
     /* Many annotators: one row at a time keeps n m of a chunk far below any overflow. */
     size_t chunk = m > UINT32_MAX / CHUNK ? 1 : CHUNK;
+    enum amx_status status = call_init(&call, model, fold, n < chunk ? n : chunk, err);
 
-    if (status == AMX_OK)
-        status = call_init(&call, model, n < chunk ? n : chunk, err);
     if (status != AMX_OK)
         return status;
     for (size_t i0 = 0; i0 < n && status == AMX_OK; i0 += chunk) {
@@ -248,6 +298,14 @@ enum amx_status amx_predict(const struct amx_model *model, const float *features
     }
     free(call.memory);
     return status;
+}
+
+enum amx_status amx_predict(const struct amx_model *model, const float *features, size_t n, const uint32_t *annotators,
+                            size_t m, const struct amx_prediction *out, struct amx_error *err)
+{
+    enum amx_status status = check_annotators(model, annotators, m, err);
+
+    return status != AMX_OK ? status : predict_cross(model, AMX_NO_FOLD, features, n, annotators, m, out, err);
 }
 
 /* Collects pairs p0 .. with at most CHUNK runs of equal rows and at most `most` pairs; returns the end. */
@@ -268,33 +326,42 @@ static size_t collect(const uint32_t *pair_row, size_t p0, size_t n_pairs, size_
     return p;
 }
 
-enum amx_status amx_predict_pairs(const struct amx_model *model, const float *features, size_t n,
+static enum amx_status check_pairs(const struct amx_model *model, int fold, size_t n, const uint32_t *pair_row,
+                                   const uint32_t *pair_annotator, size_t n_pairs, struct amx_error *err)
+{
+    if (fold != AMX_NO_FOLD && (fold < 0 || fold >= model->folds))
+        return amx_fail(err, AMX_INVALID, "", "The model has %d folds; there is no fold %d.", model->folds, fold);
+    for (size_t i = 0; i < n_pairs; i++) {
+        if (pair_row[i] >= n)
+            return amx_fail(err, AMX_INVALID, "", "Pair %zu names row %u; there are %zu rows.", i, pair_row[i], n);
+    }
+    return check_annotators(model, pair_annotator, n_pairs, err);
+}
+
+enum amx_status amx_predict_pairs(const struct amx_model *model, int fold, const float *features, size_t n,
                                   const uint32_t *pair_row, const uint32_t *pair_annotator, size_t n_pairs,
-                                  float *p_class, float *p_perf, float *p_confusion, struct amx_error *err)
+                                  const struct amx_pairs_prediction *out, struct amx_error *err)
 {
     enum {
         MOST = 16 * CHUNK
     };
-    const struct amx_prediction classes = {.p_class = p_class};
-    const size_t C = model->dims.C;
+    const struct amx_prediction classes = {.p_class = out->p_class};
+    const struct outputs all = {NULL, out->p_perf, out->p_annotation, out->p_confusion};
     uint32_t distinct[CHUNK], local[MOST];
     struct call call;
-    enum amx_status status = check_annotators(model, pair_annotator, n_pairs, err);
+    enum amx_status status = check_pairs(model, fold, n, pair_row, pair_annotator, n_pairs, err);
 
-    for (size_t i = 0; i < n_pairs && status == AMX_OK; i++) {
-        if (pair_row[i] >= n)
-            status = amx_fail(err, AMX_INVALID, "", "Pair %zu names row %u; there are %zu rows.", i, pair_row[i], n);
-    }
-    if (status == AMX_OK && p_class != NULL)
-        status = amx_predict(model, features, n, NULL, 0, &classes, err);
-    if (status != AMX_OK || n_pairs == 0 || (p_perf == NULL && p_confusion == NULL))
+    if (status == AMX_OK && out->p_class != NULL)
+        status = predict_cross(model, fold, features, n, NULL, 0, &classes, err);
+    if (status != AMX_OK || n_pairs == 0 ||
+        (out->p_perf == NULL && out->p_annotation == NULL && out->p_confusion == NULL))
         return status;
-    status = call_init(&call, model, n_pairs < CHUNK ? n_pairs : CHUNK, err); /* a chunk has at most one row per pair */
+    /* a chunk has at most one row per pair */
+    status = call_init(&call, model, fold, n_pairs < CHUNK ? n_pairs : CHUNK, err);
     if (status != AMX_OK)
         return status;
     for (size_t p0 = 0; p0 < n_pairs && status == AMX_OK;) {
-        const struct outputs all = {NULL, p_perf, NULL, p_confusion};
-        const struct outputs at = outputs_at(&all, p0, C);
+        const struct outputs at = outputs_at(&all, p0, model->dims.C);
         size_t n_rows, p1 = collect(pair_row, p0, n_pairs, MOST, distinct, &n_rows, local);
         struct pair_list list = {.n = p1 - p0, .row = local, .annotator = pair_annotator + p0};
         status = predict_chunk(&call, features, 0, distinct, n_rows, &list, &at, err);

@@ -17,6 +17,7 @@ enum rng_purpose {
     RNG_LAMBDA = 2,            /* mixing weights, one per triple */
     RNG_PARTNER = 3,           /* mixing partners, one permutation per batch */
     RNG_ANNOTATOR_DROPOUT = 4, /* bits, lanes */
+    RNG_PRIOR_FOLDS = 5,       /* folds of the consensus behind annot_mix_prior */
     RNG_CLASS_DROPOUT = 16     /* + index of the hidden layer; 16-bit decisions, lanes */
 };
 

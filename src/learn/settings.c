@@ -9,9 +9,11 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "method.h"
 #include "status.h"
 
 static const char *const LAST_BATCH[] = {"keep", "drop", NULL};
+static const char *const PRIOR[] = {"dawid_skene", "consensus", NULL};
 
 enum row {
     ROW_ALPHA,
@@ -28,6 +30,10 @@ enum row {
     ROW_STANDARDIZE,
     ROW_MIX_ONLY_ANNOTATORS,
     ROW_LAST_BATCH,
+    ROW_SOFT,
+    ROW_PRIOR,
+    ROW_PRIOR_STRENGTH,
+    ROW_TRAIN_GAMMA,
     N_ROWS
 };
 
@@ -63,7 +69,38 @@ static const struct amx_setting_field FIELDS[N_ROWS] = {
                                  "annot-mix, ablation", "Mix only labels of the same instance with each other."},
     [ROW_LAST_BATCH] = {"last_batch", AMX_SETTING_CHOICE, 0, 1, false, false, false, LAST_BATCH, "published code",
                         "Whether an epoch's last, smaller batch is trained on."},
+    [ROW_SOFT] = {"soft", AMX_SETTING_BOOLEAN, 0, 1, false, false, false, NULL, "Dawid and Skene 1979, posterior",
+                  "Train on the distribution of each instance's class instead of its most likely class."},
+    [ROW_PRIOR] = {"prior", AMX_SETTING_CHOICE, 0, 1, false, false, false, PRIOR, "annotmixd, annot_mix_prior",
+                   "Where the true classes behind each annotator's prior confusion matrix come from."},
+    [ROW_PRIOR_STRENGTH] = {"prior_strength", AMX_SETTING_REAL, 0, 1000, true, false, false, NULL,
+                            "annotmixd, annot_mix_prior",
+                            "Labels that the crowd's common confusion matrix counts for in each annotator's prior."},
+    [ROW_TRAIN_GAMMA] = {"train_gamma", AMX_SETTING_BOOLEAN, 0, 1, false, false, false, NULL, "madl, section 4",
+                         "Train the width of the kernel between annotators instead of keeping it at its mode."},
 };
+
+/* Rows of the class model, the optimiser and the batches: every method reads them. */
+static const char *const COMMON[] = {"hidden",        "dropout",      "epochs",      "batch_size",
+                                     "learning_rate", "weight_decay", "standardize", "last_batch"};
+
+static bool listed(const char *const *names, size_t n, const char *name)
+{
+    for (size_t i = 0; i < n && names[i] != NULL; i++) {
+        if (strcmp(names[i], name) == 0)
+            return true;
+    }
+    return false;
+}
+
+bool amx_setting_applies(const char *method_name, const char *setting)
+{
+    const struct amx_method *method = method_find(method_name);
+
+    if (method == NULL)
+        return false;
+    return listed(COMMON, sizeof COMMON / sizeof COMMON[0], setting) || listed(method->own_settings, N_ROWS, setting);
+}
 
 const struct amx_setting_field *amx_setting_fields(size_t *n)
 {
@@ -92,6 +129,8 @@ void amx_settings_default(size_t n_features, struct amx_settings *out)
     out->annotator_learning_rate = 0.01;
     out->standardize = true;
     out->last_batch = AMX_LAST_BATCH_KEEP;
+    out->prior = AMX_PRIOR_DAWID_SKENE;
+    out->prior_strength = 2.0;
 }
 
 static const struct amx_setting_field *find(const char *name)
@@ -114,6 +153,7 @@ static double *real_of(struct amx_settings *s, enum row row)
         [ROW_ANNOTATOR_LEARNING_RATE] = &s->annotator_learning_rate,
         [ROW_WEIGHT_DECAY] = &s->weight_decay,
         [ROW_ANNOTATOR_WEIGHT_DECAY] = &s->annotator_weight_decay,
+        [ROW_PRIOR_STRENGTH] = &s->prior_strength,
     };
 
     return fields[row];
@@ -125,6 +165,18 @@ static int *integer_of(struct amx_settings *s, enum row row)
         [ROW_EMBEDDING] = &s->annotator_embedding,
         [ROW_EPOCHS] = &s->epochs,
         [ROW_BATCH_SIZE] = &s->batch_size,
+    };
+
+    return fields[row];
+}
+
+static bool *boolean_of(struct amx_settings *s, enum row row)
+{
+    bool *const fields[N_ROWS] = {
+        [ROW_STANDARDIZE] = &s->standardize,
+        [ROW_MIX_ONLY_ANNOTATORS] = &s->mix_only_annotators,
+        [ROW_SOFT] = &s->soft,
+        [ROW_TRAIN_GAMMA] = &s->train_gamma,
     };
 
     return fields[row];
@@ -188,10 +240,10 @@ enum amx_status amx_settings_set(struct amx_settings *settings, const char *name
         *real_of(settings, row) = values[0];
     else if (integer_of(settings, row) != NULL)
         *integer_of(settings, row) = (int)values[0];
-    else if (row == ROW_STANDARDIZE)
-        settings->standardize = values[0] != 0.0;
-    else if (row == ROW_MIX_ONLY_ANNOTATORS)
-        settings->mix_only_annotators = values[0] != 0.0;
+    else if (boolean_of(settings, row) != NULL)
+        *boolean_of(settings, row) = values[0] != 0.0;
+    else if (row == ROW_PRIOR)
+        settings->prior = values[0] != 0.0 ? AMX_PRIOR_CONSENSUS : AMX_PRIOR_DAWID_SKENE;
     else
         settings->last_batch = values[0] != 0.0 ? AMX_LAST_BATCH_DROP : AMX_LAST_BATCH_KEEP;
     return AMX_OK;
@@ -216,10 +268,10 @@ size_t amx_settings_get(const struct amx_settings *settings, const char *name, d
         values[0] = *real_of(&copy, row);
     else if (integer_of(&copy, row) != NULL)
         values[0] = *integer_of(&copy, row);
-    else if (row == ROW_STANDARDIZE)
-        values[0] = copy.standardize;
-    else if (row == ROW_MIX_ONLY_ANNOTATORS)
-        values[0] = copy.mix_only_annotators;
+    else if (boolean_of(&copy, row) != NULL)
+        values[0] = *boolean_of(&copy, row);
+    else if (row == ROW_PRIOR)
+        values[0] = (int)copy.prior;
     else
         values[0] = (int)copy.last_batch;
     return 1;
@@ -244,23 +296,18 @@ enum amx_status amx_settings_check(const struct amx_settings *settings, size_t n
     return AMX_OK;
 }
 
-void settings_normalise(struct amx_settings *settings)
+void settings_normalise(struct amx_settings *settings, const char *method, size_t n_features)
 {
-    struct amx_settings copy = *settings;
+    const struct amx_settings given = *settings;
 
-    memset(settings, 0, sizeof *settings);
-    settings->n_hidden = copy.n_hidden;
-    for (int i = 0; i < copy.n_hidden; i++)
-        settings->hidden[i] = copy.hidden[i];
+    amx_settings_default(n_features, settings);
     for (int row = 0; row < N_ROWS; row++) {
-        if (real_of(&copy, (enum row)row) != NULL)
-            *real_of(settings, (enum row)row) = *real_of(&copy, (enum row)row);
-        if (integer_of(&copy, (enum row)row) != NULL)
-            *integer_of(settings, (enum row)row) = *integer_of(&copy, (enum row)row);
+        double values[AMX_MAX_HIDDEN] = {0};
+        size_t n = amx_settings_get(&given, FIELDS[row].name, values);
+        if (amx_setting_applies(method, FIELDS[row].name) &&
+            amx_settings_set(settings, FIELDS[row].name, values, n, NULL) != AMX_OK)
+            break; /* cannot be: the settings were checked */
     }
-    settings->standardize = copy.standardize;
-    settings->mix_only_annotators = copy.mix_only_annotators;
-    settings->last_batch = copy.last_batch;
 }
 
 double settings_annotator_rate(const struct amx_settings *settings)

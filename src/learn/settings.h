@@ -4,8 +4,8 @@
 
 #include "annotmix.h"
 
-/* Clears padding and unused widths of checked settings. */
-void settings_normalise(struct amx_settings *settings);
+/* Checked settings as a model keeps them: those the method does not read at their defaults, unused widths 0. */
+void settings_normalise(struct amx_settings *settings, const char *method, size_t n_features);
 /* annotator_learning_rate, or learning_rate when it is null. */
 double settings_annotator_rate(const struct amx_settings *settings);
 

@@ -8,11 +8,14 @@
 
 #include "method.h"
 
-void workspace_dims(struct dims *dims, size_t batch_size, size_t n_rows, size_t max_labels)
+void workspace_dims(struct dims *dims, const struct amx_method *method, size_t batch_size, size_t n_rows,
+                    size_t max_labels, size_t n_labels)
 {
+    dims->N = n_rows;
+    dims->Z = n_labels;
     dims->B = n_rows < batch_size + 1 ? n_rows : batch_size + 1;
     dims->Bp = amx_round_up(dims->B, PAD);
-    dims->T = max_labels;
+    dims->T = method->one_triple_per_row ? dims->B : max_labels;
     dims->Tp = amx_round_up(dims->T, PAD);
 }
 
@@ -26,11 +29,12 @@ static void lay_out(struct workspace *workspace, size_t n_rows, struct arena *ar
     workspace->moment2 = arena_floats(arena, start[GROUP_FIXED], 1);
     workspace->order = arena_u32(arena, n_rows);
     batch_lay_out(&workspace->batch, &workspace->dims, arena);
+    workspace->batch.one_per_row = workspace->method->one_triple_per_row;
     workspace->state = arena_take(arena, 1, workspace->method->state_bytes);
 }
 
 size_t workspace_bytes(const struct amx_method *method, const struct layout *layout, const struct dims *dims,
-                       size_t n_rows)
+                       const struct amx_settings *settings, size_t n_rows)
 {
     struct workspace workspace;
     struct arena arena = {0};
@@ -38,6 +42,7 @@ size_t workspace_bytes(const struct amx_method *method, const struct layout *lay
     memset(&workspace, 0, sizeof workspace);
     workspace.method = method;
     workspace.layout = layout;
+    workspace.settings = settings;
     workspace.dims = *dims;
     lay_out(&workspace, n_rows, &arena);
     method->lay_out(&workspace, &arena);
@@ -48,7 +53,7 @@ enum amx_status workspace_init(struct workspace *workspace, const struct amx_met
                                const struct layout *layout, const struct dims *dims,
                                const struct amx_settings *settings, size_t n_rows)
 {
-    size_t bytes = workspace_bytes(method, layout, dims, n_rows);
+    size_t bytes = workspace_bytes(method, layout, dims, settings, n_rows);
     struct arena arena = {0};
 
     memset(workspace, 0, sizeof *workspace);
@@ -80,7 +85,7 @@ void workspace_seed(struct workspace *workspace, uint64_t seed, uint32_t member,
     for (uint32_t l = 0; l < AMX_MAX_HIDDEN; l++)
         rng_lanes_seed(&workspace->class_dropout[l], seed, member, RNG_CLASS_DROPOUT + l);
     for (size_t i = 0; i < n_rows; i++)
-        workspace->order[i] = (uint32_t)i;
+        workspace->order[i] = workspace->member != NULL ? workspace->member->rows[i] : (uint32_t)i;
     memset(workspace->moment1, 0, n_moments * sizeof(float));
     memset(workspace->moment2, 0, n_moments * sizeof(float));
     workspace->n_steps = 0;

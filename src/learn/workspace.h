@@ -8,6 +8,7 @@
 #include "radam.h"
 
 struct amx_method;
+struct member_data;
 
 /* Rates of one step; the same for all batches of an epoch. */
 struct step_rates {
@@ -16,6 +17,7 @@ struct step_rates {
 
 struct workspace {
     const struct amx_method *method;
+    const struct member_data *member; /* rows it trains on; set before method->prepare, NULL in tests without */
     const struct amx_settings *settings;
     const struct layout *layout;
     struct dims dims;
@@ -35,16 +37,18 @@ struct workspace {
     void *memory;        /* the one allocation */
 };
 
-/* Bytes of a workspace, SIZE_MAX when they do not fit. max_rows and max_labels bound a batch. */
+/* Bytes of a workspace, SIZE_MAX when they do not fit. dims as workspace_dims left them. */
 size_t workspace_bytes(const struct amx_method *method, const struct layout *layout, const struct dims *dims,
-                       size_t n_rows);
-/* Sets B and T of dims (and their padded forms). */
-void workspace_dims(struct dims *dims, size_t batch_size, size_t n_rows, size_t max_labels);
+                       const struct amx_settings *settings, size_t n_rows);
+/* Sets B and T of dims (and their padded forms), N and Z. max_labels bounds a batch, n_labels is all of them. */
+void workspace_dims(struct dims *dims, const struct amx_method *method, size_t batch_size, size_t n_rows,
+                    size_t max_labels, size_t n_labels);
 /* layout and settings are borrowed until workspace_done. */
 enum amx_status workspace_init(struct workspace *workspace, const struct amx_method *method,
                                const struct layout *layout, const struct dims *dims,
                                const struct amx_settings *settings, size_t n_rows);
-/* Streams of (seed, member) at their starts, order 0, 1, ..., no steps, moments 0. */
+/* Streams of (seed, member) at their starts, order 0, 1, ... n_rows - 1 (or workspace->member's rows when it is set),
+ * no steps, moments 0. */
 void workspace_seed(struct workspace *workspace, uint64_t seed, uint32_t member, size_t n_rows);
 void workspace_done(struct workspace *workspace);
 /* One RAdam pass over groups CLASS and ANNOTATOR with the scalars given. */

@@ -41,16 +41,19 @@ static bool layout(struct layout *out, const struct dims *dims)
     return lay_out_tensors(out, &classes, &annotators, dims);
 }
 
-static void initial(const struct layout *layout_of, const struct dims *dims, const struct amx_settings *settings,
-                    float *compact, struct rng *rng)
+static enum amx_status initial(const struct layout *layout_of, const struct dims *dims,
+                               const struct amx_settings *settings, const struct member_data *member, float *compact,
+                               struct rng *rng)
 {
     struct layout same;
     struct class_tensors classes;
     struct annotator_tensors annotators;
 
+    (void)member;
     (void)lay_out_tensors(&same, &classes, &annotators, dims); /* succeeded before, for layout_of */
     class_model_initial(layout_of, &classes, dims, compact, rng);
     annotator_model_initial(layout_of, &annotators, dims, settings->eta, compact, rng);
+    return AMX_OK;
 }
 
 static void lay_out(struct workspace *workspace, struct arena *arena)
@@ -259,8 +262,16 @@ static void pairs(const void *pointer, const float *const row[], const uint32_t 
     }
 }
 
+static const char *const OWN_SETTINGS[] = {
+    "alpha", "eta", "annotator_embedding", "annotator_learning_rate", "annotator_weight_decay", "mix_only_annotators",
+    NULL};
+
 const struct amx_method method_annot_mix = {
-    .name = "annot_mix",
+    .info = {.name = "annot_mix",
+             .title = "annot-mix",
+             .source = "Herde, Lührs, Huseljic, Sick: Annot-Mix, ECAI 2024",
+             .help = "Class model and a confusion matrix per annotator and instance, trained on mixtures of labels."},
+    .own_settings = OWN_SETTINGS,
     .layout = layout,
     .initial = initial,
     .state_bytes = sizeof(struct annot_mix_state),

@@ -73,7 +73,8 @@ TEST(reliability_is_the_mean_over_labelled_instances)
         rows[i] = i;
         annotators[i] = 2;
     }
-    CHECK_INT(amx_predict_pairs(model, features, N, rows, annotators, N, p_class, p_perf, p_confusion, &err), AMX_OK);
+    const struct amx_pairs_prediction out = {.p_class = p_class, .p_perf = p_perf, .p_confusion = p_confusion};
+    CHECK_INT(amx_predict_pairs(model, AMX_NO_FOLD, features, N, rows, annotators, N, &out, &err), AMX_OK);
     for (size_t i = 0; i < N; i++) {
         mean += (double)p_perf[i] / N;
         weight += (double)p_class[i * C + 1];

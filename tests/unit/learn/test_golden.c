@@ -313,7 +313,7 @@ static bool run_case(const char *path)
     g.settings.batch_size = (int)g.N;
     CHECK_INT(train_data_init(&g.train, &g.data, &g.settings, &err), AMX_OK);
     CHECK_INT(g.train.n_rows, g.N);
-    workspace_dims(&g.model->dims, g.N, g.N, g.train.max_labels);
+    workspace_dims(&g.model->dims, g.model->method, g.N, g.N, g.train.max_labels, g.data.n_labels);
     CHECK_INT(workspace_init(&g.workspace, g.model->method, &g.model->layout, &g.model->dims, &g.settings, g.N),
               AMX_OK);
     workspace_seed(&g.workspace, 1, 0, g.N);

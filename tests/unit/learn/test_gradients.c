@@ -229,7 +229,8 @@ static double engine_step(struct check *c, float *out_gradient)
                         c->toy.data.n_annotators, 1, &c->model, &err),
               AMX_OK);
     CHECK_INT(train_data_init(&c->train, &c->toy.data, c->settings, &err), AMX_OK);
-    workspace_dims(&c->model->dims, (size_t)c->settings->batch_size, c->train.n_rows, c->train.max_labels);
+    workspace_dims(&c->model->dims, c->model->method, (size_t)c->settings->batch_size, c->train.n_rows,
+                   c->train.max_labels, c->train.n_labels);
     CHECK_INT(workspace_init(&c->workspace, c->model->method, &c->model->layout, &c->model->dims, c->settings,
                              c->train.n_rows),
               AMX_OK);
@@ -240,7 +241,8 @@ static double engine_step(struct check *c, float *out_gradient)
         state_of->loss.slab = c->slab;
     }
     rng_seed(&rng, 1, 0, RNG_INITIAL);
-    c->model->method->initial(&c->model->layout, &c->model->dims, c->settings, c->model->tensors, &rng);
+    CHECK_INT(c->model->method->initial(&c->model->layout, &c->model->dims, c->settings, NULL, c->model->tensors, &rng),
+              AMX_OK);
     /* BatchNorm away from 1 and 0, so that its gradients are not special. */
     c->parameters = toy_alloc(c->model->layout.compact_length, sizeof(double));
     for (size_t i = 0; i < c->model->layout.compact_length; i++) {

@@ -135,7 +135,8 @@ TEST(learn_predict_pairs_are_the_cross_product)
         row[i] = (uint32_t)(p / A);
         annotator[i] = annotators[p % A];
     }
-    CHECK_INT(amx_predict_pairs(model, toy.features, N, row, annotator, PAIRS, p_class, perf, confusion, &err), AMX_OK);
+    const struct amx_pairs_prediction out = {.p_class = p_class, .p_perf = perf, .p_confusion = confusion}, none = {NULL};
+    CHECK_INT(amx_predict_pairs(model, AMX_NO_FOLD, toy.features, N, row, annotator, PAIRS, &out, &err), AMX_OK);
     CHECK(memcmp(p_class, all.p.p_class, N * 4 * sizeof(float)) == 0);
     for (size_t i = 0; i < PAIRS; i++) {
         size_t p = i * 271 % PAIRS;
@@ -143,9 +144,10 @@ TEST(learn_predict_pairs_are_the_cross_product)
         same = same && memcmp(confusion + i * 16, all.p.p_confusion + p * 16, 16 * sizeof(float)) == 0;
     }
     CHECK(same);
-    CHECK_INT(amx_predict_pairs(model, toy.features, N, NULL, NULL, 0, NULL, NULL, NULL, &err), AMX_OK);
+    CHECK_INT(amx_predict_pairs(model, AMX_NO_FOLD, toy.features, N, NULL, NULL, 0, &none, &err), AMX_OK);
+    CHECK_INT(amx_predict_pairs(model, 0, toy.features, N, row, annotator, PAIRS, &out, &err), AMX_INVALID);
     row[7] = N;
-    CHECK_INT(amx_predict_pairs(model, toy.features, N, row, annotator, PAIRS, NULL, perf, NULL, &err), AMX_INVALID);
+    CHECK_INT(amx_predict_pairs(model, AMX_NO_FOLD, toy.features, N, row, annotator, PAIRS, &out, &err), AMX_INVALID);
     free(confusion);
     free(perf);
     free(p_class);

@@ -39,7 +39,7 @@ TEST(learn_settings_ranges)
     size_t n;
     const struct amx_setting_field *fields = amx_setting_fields(&n);
 
-    CHECK_INT(n, 14);
+    CHECK_INT(n, 18);
     amx_settings_default(10, &s);
     for (size_t i = 0; i < n; i++) {
         const struct amx_setting_field *f = &fields[i];
