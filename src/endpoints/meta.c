@@ -25,13 +25,31 @@ static const char *const no_queries[] = {NULL};
 /* ---- GET /v1/
  * -------------------------------------------------------------------------------------------------------- */
 
+/* Names of the methods a run may have. */
+static json_t *method_names(void)
+{
+    size_t n;
+    const struct amx_method_info *methods = amx_methods(&n);
+    json_t *list = json_array();
+    int failed = 0;
+    for (size_t i = 0; i < n; i++) {
+        failed |= json_array_append_new(list, json_string(methods[i].name));
+    }
+    failed |= json_array_append_new(list, json_string("auto"));
+    if (failed) {
+        json_decref(list);
+        return NULL;
+    }
+    return list;
+}
+
 /* What a client may rely on in this build; a name stays when it becomes true. */
 static json_t *capabilities(void)
 {
-    return json_pack("{s:[s], s:i, s:b, s:[s], s:[s,s], s:[s,s], s:[s,s,s], s:b, s:b, s:b, s:b}", /* */
-                     "methods", "annot_mix", "ensemble_max", 100, "folds", 0, "gold_use", "evaluate", "activate",
-                     "always", "never", "consensus_methods", "majority_vote", "dawid_skene", "formats", "json", "csv",
-                     "ndjson", "gzip", 1, "events", 1, "idempotency_keys", 1, "webhooks", 0);
+    return json_pack("{s:o, s:i, s:b, s:[s,s,s], s:[s,s,s], s:[s,s], s:[s,s,s], s:b, s:b, s:b, s:b}", /* */
+                     "methods", method_names(), "ensemble_max", 100, "folds", 1, "gold_use", "evaluate", "calibrate",
+                     "train", "activate", "always", "never", "if_not_worse", "consensus_methods", "majority_vote",
+                     "dawid_skene", "formats", "json", "csv", "ndjson", "gzip", 1, "events", 1, "idempotency_keys", 1, "webhooks", 0);
 }
 
 static json_t *limits(const struct service_config *c)

@@ -57,5 +57,8 @@ struct training_size {
 };
 AMX_CHECK enum amx_status training_measure(struct db *db, int64_t project_id, size_t enough, struct training_size *out,
                                            struct amx_error *err);
+/* Labelled train instances with features and gold, and the different classes gold gives them: for ground_truth. */
+AMX_CHECK enum amx_status training_measure_gold(struct db *db, int64_t project_id, size_t *n_instances,
+                                                size_t *n_classes, struct amx_error *err);
 
 #endif

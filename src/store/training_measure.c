@@ -82,3 +82,24 @@ enum amx_status training_measure(struct db *db, int64_t project_id, size_t enoug
         *out = size;
     return status;
 }
+
+static const char MEASURE_GOLD[] =
+    "SELECT count(*), count(DISTINCT gold) FROM instances"
+    " WHERE project_id = ?1 AND gold IS NOT NULL AND split = 0 AND labelled = 1 AND awaiting = 0";
+
+enum amx_status training_measure_gold(struct db *db, int64_t project_id, size_t *n_instances, size_t *n_classes,
+                                      struct amx_error *err)
+{
+    DB_STMT(s);
+    enum amx_status status = db_use(db, MEASURE_GOLD, &s, err);
+
+    if (status != AMX_OK)
+        return status;
+    db_bind_int(s, 1, project_id);
+    status = db_one(s, NULL, err);
+    if (status != AMX_OK)
+        return status;
+    *n_instances = (size_t)db_int(s, 0);
+    *n_classes = (size_t)db_int(s, 1);
+    return AMX_OK;
+}

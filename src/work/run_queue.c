@@ -8,6 +8,7 @@
 #include "store/training.h"
 #include "util/clock.h"
 #include "util/error.h"
+#include "work/evaluate.h"
 
 /* So many labelled instances are looked at to find two classes; only a project whose first thousand all carry the
  * same class costs a full count. */
@@ -33,6 +34,22 @@ static enum amx_status check_enough(struct db *db, int64_t project_id, struct am
                          size.n_instances == 1 ? "is" : "are", size.n_instances);
     if (size.n_classes_seen < 2)
         return error_set(err, AMX_NOTHING, "All labels name one class: training needs labels of two classes.");
+    return AMX_OK;
+}
+
+/* For a method that trains on gold. */
+static enum amx_status check_gold(struct db *db, int64_t project_id, const char *method, struct amx_error *err)
+{
+    size_t n = 0, classes = 0;
+    enum amx_status status = training_measure_gold(db, project_id, &n, &classes, err);
+
+    if (status != AMX_OK)
+        return status;
+    if (n < 2 || classes < 2)
+        return error_set(err, AMX_NOTHING,
+                         "%s trains on gold labels: it needs 2 labelled instances of split train with gold of 2 "
+                         "classes; there %s %zu, of %zu class%s.",
+                         method, n == 1 ? "is" : "are", n, classes, classes == 1 ? "" : "es");
     return AMX_OK;
 }
 
@@ -70,6 +87,8 @@ enum amx_status run_queue_add(struct db *db, int64_t project_id, const struct ru
         return error_set(err, AMX_NO_MEMORY, "Out of memory.");
     run_request_to_spec(request, settings, &spec);
     status = check_enough(db, project_id, err);
+    if (status == AMX_OK && !request->label_only && evaluate_saw_gold(request->method, RUN_GOLD_EVALUATE))
+        status = check_gold(db, project_id, request->method, err);
     if (status == AMX_OK)
         status = insert(db, project_id, &spec, queue_limit, by_rule, out, err);
     free(settings);

@@ -2,46 +2,17 @@
  * list of GET /v1/methods. */
 #include <string.h>
 
+#include "crowd/aggregate.h"
 #include "util/jsonx.h"
 #include "work/run_request_int.h"
 
 static const char AUTO[] = "auto";
 
-/* Methods of labels alone (crowd/aggregate.h), the default first. */
-static const struct {
-    const char *name, *title, *source, *help;
-} LABEL_ONLY[] = {
-    {"dawid_skene", "Dawid-Skene", "Dawid, Skene: Maximum Likelihood Estimation of Observer Error-Rates, 1979",
-     "One confusion matrix per annotator, by expectation maximisation."},
-    {"majority_vote", "Majority vote", "", "The class most annotators gave."},
-    {"wawa", "Wawa", "Appen: Worker Agreement with Aggregate", "Votes weighted by agreement with the majority."},
-    {"zero_based_skill", "Zero-based skill", "crowd-kit", "Votes weighted by skills found by gradient steps."},
-    {"one_coin_dawid_skene", "One-coin Dawid-Skene", "Zhang et al.: Spectral Methods Meet EM, 2014",
-     "One rate of right answers per annotator."},
-    {"glad", "GLAD", "Whitehill et al.: Whose Vote Should Count More, NeurIPS 2009",
-     "Ability of each annotator and difficulty of each instance."},
-    {"mace", "MACE", "Hovy et al.: Learning Whom to Trust with MACE, NAACL 2013",
-     "Each annotator answers rightly or spams by a habit of its own."},
-    {"kos", "KOS", "Karger, Oh, Shah: Budget-Optimal Task Allocation, 2014", "Message passing; two classes only."},
-    {"m_msr", "M-MSR", "Ma, Olshevsky: Adversarial Crowdsourcing Through Robust Rank-One Matrix Completion, 2020",
-     "Skills by rank-one completion of the agreement matrix, robust to adversaries."},
-};
-enum {
-    N_LABEL_ONLY = sizeof LABEL_ONLY / sizeof LABEL_ONLY[0]
-};
+static const char LABEL_ONLY_DEFAULT[] = "dawid_skene";
 
 bool run_request_is_auto(const struct run_request *request)
 {
     return strcmp(request->method, AUTO) == 0;
-}
-
-static const char *label_only_name(const char *name)
-{
-    for (size_t i = 0; i < N_LABEL_ONLY; i++) {
-        if (strcmp(LABEL_ONLY[i].name, name) == 0)
-            return LABEL_ONLY[i].name;
-    }
-    return NULL;
 }
 
 const char *run_method_learned(const char *name)
@@ -60,12 +31,12 @@ enum amx_status run_method_find(const char *name, size_t n_features, const char 
                                 bool *label_only, struct amx_error *err)
 {
     const char *learned = name != NULL ? run_method_learned(name) : amx_methods(&(size_t){0})->name;
-    const char *plain = label_only_name(name != NULL ? name : LABEL_ONLY[0].name);
+    const struct aggregate_method *plain = aggregate_find(name != NULL ? name : LABEL_ONLY_DEFAULT);
 
     if (learned == NULL && strcmp(name, AUTO) == 0)
         learned = AUTO;
     *label_only = n_features == 0;
-    *out = *label_only ? plain : learned;
+    *out = !*label_only ? learned : plain != NULL ? plain->name : NULL;
     if (*out != NULL)
         return AMX_OK;
     if (learned != NULL)
@@ -75,7 +46,7 @@ enum amx_status run_method_find(const char *name, size_t n_features, const char 
     if (plain != NULL)
         return jsonx_fail(err, prefix, "method",
                           "The method %s works on labels alone: for projects without features, and for consensus.",
-                          plain);
+                          plain->name);
     return jsonx_fail(err, prefix, "method", "There is no such method; GET /v1/methods lists them.");
 }
 
@@ -203,8 +174,9 @@ static json_t *method_json(const char *name, const char *title, const char *sour
 
 json_t *run_request_methods_json(void)
 {
-    size_t n;
+    size_t n, n_plain;
     const struct amx_method_info *m = amx_methods(&n);
+    const struct aggregate_method *plain = aggregate_methods(&n_plain);
     json_t *items = json_array(), *alone = json_array();
     int failed = items == NULL || alone == NULL;
 
@@ -218,10 +190,9 @@ json_t *run_request_methods_json(void)
                            "2024, appendix",
                            "Chooses method and settings without gold labels, then trains the best on all labels.",
                            false, settings_of_method(AUTO), fields_of_auto()));
-    for (size_t i = 0; i < N_LABEL_ONLY; i++)
-        failed |= json_array_append_new(alone, method_json(LABEL_ONLY[i].name, LABEL_ONLY[i].title,
-                                                           LABEL_ONLY[i].source, LABEL_ONLY[i].help, false,
-                                                           json_array(), json_array()));
+    for (size_t i = 0; i < n_plain; i++)
+        failed |= json_array_append_new(alone, method_json(plain[i].name, plain[i].title, plain[i].source, plain[i].help,
+                                                           false, json_array(), json_array()));
     if (failed) {
         json_decref(items);
         json_decref(alone);
