@@ -227,8 +227,9 @@ enum amx_status runs_list(struct db *db, int64_t project_id, int64_t before, siz
     return status;
 }
 
+/* A face-off compares methods and leaves no model behind: labels it has seen are still to be trained on. */
 static const char SELECT_LAST_SEQ[] = "SELECT coalesce(label_seq, queued_seq) FROM runs WHERE project_id = ?1 AND "
-                                      "state <= 2 ORDER BY number DESC LIMIT 1";
+                                      "state <= 2 AND method <> 'face_off' ORDER BY number DESC LIMIT 1";
 
 enum amx_status runs_last_seq(struct db *db, int64_t project_id, int64_t *label_seq, struct amx_error *err)
 {

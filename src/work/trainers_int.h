@@ -62,6 +62,10 @@ AMX_CHECK enum amx_status run_work_note_data(struct run_work *work, const struct
                                              struct amx_error *err);
 AMX_CHECK enum amx_status run_work_finish(struct run_work *work, const struct run_end *end, struct amx_error *err);
 
+/* ---- face_off_run.c ---- */
+/* A run whose method is "face_off": compares, and writes the table as the run's end. */
+AMX_CHECK enum amx_status face_off_run(struct run_work *work, struct amx_error *err);
+
 /* ---- run_model.c ---- */
 /* The last steps of a good run: metrics, reliability, bytes, one transaction that makes it count. Takes the model.
  * AMX_CANCELLED: somebody asked before it counted. */
