@@ -36,9 +36,10 @@ static enum amx_status check_folds(const struct amx_data *data, const struct amx
 static enum amx_status check_options(const struct amx_data *data, const struct amx_fit_options *options,
                                      struct amx_error *err)
 {
+    const struct amx_method *method = method_find(options->method);
     enum amx_status status;
 
-    if (method_find(options->method) == NULL)
+    if (method == NULL)
         return amx_fail(err, AMX_INVALID, "/method", "There is no method named \"%.60s\".", options->method);
     if (options->seed > (UINT64_C(1) << 53) - 1)
         return amx_fail(err, AMX_INVALID, "/seed", "seed must be an integer from 0 to 2^53-1.");
@@ -47,9 +48,10 @@ static enum amx_status check_options(const struct amx_data *data, const struct a
                         options->ensemble);
     if (options->threads < 1)
         return amx_fail(err, AMX_INVALID, "", "A fit needs at least one thread.");
-    if ((status = check_folds(data, options, err)) != AMX_OK)
+    if ((status = check_folds(data, options, err)) != AMX_OK ||
+        (status = amx_settings_check(&options->settings, data->n_classes, err)) != AMX_OK)
         return status;
-    return amx_settings_check(&options->settings, data->n_classes, err);
+    return method->check != NULL ? method->check(data, &options->settings, err) : AMX_OK;
 }
 
 /* Bytes of one thread: the larger of what a member and what a fit of the prior needs. */

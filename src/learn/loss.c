@@ -67,16 +67,40 @@ static struct loss_rows rows_of(const struct loss *loss, const struct batch *bat
                               .ld = loss->dims->Tp};
 }
 
+/* Writes the annotators' constant logits of true classes k0 .. k1 to x; zeros up to the last column of the product. */
+static void slab_prior(const struct loss *loss, const struct batch *batch, size_t k0, size_t k1, size_t n_columns,
+                       float *x)
+{
+    const size_t C = loss->dims->C, ld = loss->dims->Tp, n = batch->n_labels, stride = loss->dims->A + 1;
+
+    for (size_t i = 0; i < (k1 - k0) * C; i++) {
+        const float *from = loss->prior + (k0 * C + i) * stride;
+        float *to = x + i * ld;
+        if (batch->mixed)
+            for (size_t t = 0; t < n; t++)
+                to[t] = batch->lambda[t] * from[batch->annotator1[t]] +
+                        (1.0f - batch->lambda[t]) * from[batch->annotator2[t]];
+        else
+            for (size_t t = 0; t < n; t++)
+                to[t] = from[batch->annotator1[t]];
+        for (size_t t = n; t < n_columns; t++)
+            to[t] = 0.0f;
+    }
+}
+
 /* Logits of true classes k0 .. k1 for all triples. */
 static float *slab_logits(struct loss *loss, const struct batch *batch, const struct annotator_model *annotators,
                           size_t k0, size_t k1)
 {
     const struct dims *dims = loss->dims;
     const size_t C = dims->C;
+    const size_t n = amx_round_up(batch->n_labels, 16);
     float *x = loss->confusion + (loss->keep_logits ? k0 * C * dims->Tp : 0);
 
-    gemm_nt((k1 - k0) * C, amx_round_up(batch->n_labels, 16), dims->E, loss->out_weight + k0 * C * dims->Ep, dims->Ep,
-            annotators->h, dims->Ep, 0.0f, x, dims->Tp);
+    if (loss->prior != NULL)
+        slab_prior(loss, batch, k0, k1, n, x);
+    gemm_nt((k1 - k0) * C, n, dims->E, loss->out_weight + k0 * C * dims->Ep, dims->Ep, annotators->h, dims->Ep,
+            loss->prior != NULL ? 1.0f : 0.0f, x, dims->Tp);
     return x;
 }
 

@@ -11,6 +11,7 @@ struct loss {
     /* Output layer Linear(E, C C): weights and moments are updated slab by slab. */
     float *out_weight, *moment1, *moment2; /* [C C][Ep] */
     const float *out_bias;                 /* [C C] */
+    const float *prior;                    /* [C C][A + 1] constant logits per annotator, or NULL */
     float *grad_out_bias;
     size_t slab;            /* true classes in a slab */
     bool keep_logits;       /* all C C logits of a batch are kept between forward and backward */

@@ -29,6 +29,8 @@ struct amx_method {
     /* Triples of a batch: one per label (false), or one per row (true: methods that train on one target per instance;
      * class1, annotator1 are then 0). */
     bool one_triple_per_row;
+    /* What the method refuses before anything is allocated, beyond what holds for all; NULL = nothing. */
+    enum amx_status (*check)(const struct amx_data *data, const struct amx_settings *settings, struct amx_error *err);
 
     /* ---- training ---- */
     /* Adds all tensors, class model included; false when a size does not fit. Pure function of dims. */

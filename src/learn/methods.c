@@ -6,7 +6,8 @@
 
 /* The default first. */
 #define METHODS_OF_TABLE(X)                                                                                             \
-    X(method_annot_mix)
+    X(method_annot_mix)                                                                                                 \
+    X(method_annot_mix_prior)
 
 #define DECLARE(name) extern const struct amx_method name;
 #define ADDRESS(name) &name,

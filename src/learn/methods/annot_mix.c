@@ -24,39 +24,62 @@ extern const struct amx_method method_annot_mix;
 
 /* ---- training ---------------------------------------------------------------------------------------------------- */
 
+/* prior: index of the constant logits, or -1. They lie transposed, [C C][A + 1], so that a slab reads its own rows. */
 static bool lay_out_tensors(struct layout *layout, struct class_tensors *classes, struct annotator_tensors *annotators,
-                            const struct dims *dims)
+                            int *prior, bool with_prior, const struct dims *dims)
 {
+    const size_t cells = dims->C * dims->C;
+
     layout_init(layout);
     class_model_layout(layout, classes, dims);
     annotator_model_layout(layout, annotators, dims);
+    *prior = -1;
+    if (with_prior) {
+        struct tensor *t;
+        *prior = layout_matrix(layout, GROUP_FIXED, dims->A + 1, cells, cells, dims->A + 1, ANNOT_MIX_PRIOR_TENSOR);
+        t = &layout->tensor[*prior];
+        t->row_stride = 1;
+        t->col_stride = dims->A + 1;
+    }
     return layout_finish(layout);
+}
+
+static bool has_prior(const struct layout *layout)
+{
+    return layout_find(layout, ANNOT_MIX_PRIOR_TENSOR) >= 0;
+}
+
+bool annot_mix_layout(struct layout *layout, const struct dims *dims, bool with_prior)
+{
+    struct class_tensors classes;
+    struct annotator_tensors annotators;
+    int prior;
+
+    return lay_out_tensors(layout, &classes, &annotators, &prior, with_prior, dims);
 }
 
 static bool layout(struct layout *out, const struct dims *dims)
 {
-    struct class_tensors classes;
-    struct annotator_tensors annotators;
-
-    return lay_out_tensors(out, &classes, &annotators, dims);
+    return annot_mix_layout(out, dims, false);
 }
 
-static enum amx_status initial(const struct layout *layout_of, const struct dims *dims,
-                               const struct amx_settings *settings, const struct member_data *member, float *compact,
-                               struct rng *rng)
+enum amx_status annot_mix_initial(const struct layout *layout, const struct dims *dims,
+                                  const struct amx_settings *settings, const struct member_data *member, float *compact,
+                                  struct rng *rng)
 {
     struct layout same;
     struct class_tensors classes;
     struct annotator_tensors annotators;
+    int prior;
 
     (void)member;
-    (void)lay_out_tensors(&same, &classes, &annotators, dims); /* succeeded before, for layout_of */
-    class_model_initial(layout_of, &classes, dims, compact, rng);
-    annotator_model_initial(layout_of, &annotators, dims, settings->eta, compact, rng);
+    (void)lay_out_tensors(&same, &classes, &annotators, &prior, has_prior(layout), dims); /* succeeded for `layout` */
+    class_model_initial(layout, &classes, dims, compact, rng);
+    annotator_model_initial(layout, &annotators, dims, settings->eta, compact, rng);
     return AMX_OK;
 }
 
-static void lay_out(struct workspace *workspace, struct arena *arena)
+void annot_mix_lay_out(struct workspace *workspace, struct arena *arena)
 {
     struct annot_mix_state counting, *state = workspace->state != NULL ? workspace->state : &counting;
 
@@ -65,21 +88,24 @@ static void lay_out(struct workspace *workspace, struct arena *arena)
     loss_lay_out(&state->loss, &workspace->dims, arena);
 }
 
-static void bind(struct workspace *workspace)
+void annot_mix_bind(struct workspace *workspace)
 {
     struct annot_mix_state *state = workspace->state;
     struct layout same;
+    int prior;
 
-    (void)lay_out_tensors(&same, &state->class_tensors, &state->annotator_tensors, &workspace->dims);
+    (void)lay_out_tensors(&same, &state->class_tensors, &state->annotator_tensors, &prior,
+                          has_prior(workspace->layout), &workspace->dims);
     class_model_bind(&state->classes, workspace->layout, &state->class_tensors, workspace->parameters,
                      workspace->gradients, workspace->settings->dropout, workspace->kernels);
     annotator_model_bind(&state->annotators, workspace->layout, &state->annotator_tensors, workspace->parameters,
                          workspace->gradients, workspace->kernels);
     loss_bind(&state->loss, workspace->layout, &state->annotator_tensors, workspace->parameters, workspace->gradients,
               workspace->moment1, workspace->moment2, workspace->kernels);
+    state->loss.prior = prior < 0 ? NULL : workspace->parameters + workspace->layout->tensor[prior].offset;
 }
 
-static void draw(struct workspace *workspace)
+void annot_mix_draw(struct workspace *workspace)
 {
     const struct amx_settings *settings = workspace->settings;
 
@@ -88,7 +114,7 @@ static void draw(struct workspace *workspace)
                    &workspace->partner);
 }
 
-static double step(struct workspace *workspace, const struct step_rates *rates)
+double annot_mix_step(struct workspace *workspace, const struct step_rates *rates)
 {
     struct annot_mix_state *state = workspace->state;
     struct batch *batch = &workspace->batch;
@@ -120,10 +146,11 @@ struct predictor {
     float *table;            /* [A + 1][Ep] annotator part of the hidden layer; row A = population */
     const float *out_weight; /* [C C][E], the model's own tensor */
     const float *out_bias;   /* [C C] */
+    const float *prior;      /* [A + 1][C C] constant logits of annot_mix_prior, or NULL */
     size_t bytes;
 };
 
-static void predictor_free(void *pointer)
+void annot_mix_predictor_free(void *pointer)
 {
     struct predictor *predictor = pointer;
 
@@ -164,7 +191,7 @@ static void fill_table(struct predictor *predictor, const struct amx_model *mode
     }
 }
 
-static void *predictor_new(const struct amx_model *model, const float *compact)
+void *annot_mix_predictor_new(const struct amx_model *model, const float *compact)
 {
     const struct dims *dims = &model->dims;
     const size_t E = dims->E, Ep = dims->Ep, H = dims->H;
@@ -190,6 +217,8 @@ static void *predictor_new(const struct amx_model *model, const float *compact)
         goto done;
     predictor->out_weight = tensor(model, compact, "ap_out.weight");
     predictor->out_bias = tensor(model, compact, "ap_out.bias");
+    if (has_prior(&model->layout))
+        predictor->prior = tensor(model, compact, ANNOT_MIX_PRIOR_TENSOR);
     for (size_t e = 0; e < E; e++) {
         double sum = (double)bias[e] - (double)mean[e];
         for (size_t i = 0; i < E; i++)
@@ -208,23 +237,23 @@ done:
     free(product);
     free(factor);
     if (!done) {
-        predictor_free(predictor);
+        annot_mix_predictor_free(predictor);
         return NULL;
     }
     return predictor;
 }
 
-static size_t predictor_bytes(const void *predictor)
+size_t annot_mix_predictor_bytes(const void *predictor)
 {
     return ((const struct predictor *)predictor)->bytes;
 }
 
-static size_t row_width(const void *predictor)
+size_t annot_mix_row_width(const void *predictor)
 {
     return ((const struct predictor *)predictor)->dims->Ep;
 }
 
-static void rows(const void *pointer, const float *u, size_t n, float *out)
+void annot_mix_rows(const void *pointer, const float *u, size_t n, float *out)
 {
     const struct predictor *predictor = pointer;
     const struct dims *dims = predictor->dims;
@@ -232,15 +261,27 @@ static void rows(const void *pointer, const float *u, size_t n, float *out)
     panels_product(out, dims->Ep, u, dims->Hp, n, predictor->panels, dims->E, dims->H);
 }
 
-static size_t pair_scratch(const void *pointer)
+size_t annot_mix_pair_scratch(const void *pointer)
 {
     const struct dims *dims = ((const struct predictor *)pointer)->dims;
 
     return (dims->E + dims->C) * PANEL;
 }
 
-static void pairs(const void *pointer, const float *const row[], const uint32_t annotator[], float *scratch,
-                  void (*use)(void *context, size_t k, const float *p), void *context)
+/* Adds row k of the pairs' constant logits to p [C][PANEL]. */
+static void add_prior(const struct predictor *predictor, const uint32_t annotator[], size_t k, float *p)
+{
+    const size_t C = predictor->dims->C;
+
+    for (size_t lane = 0; lane < PANEL && predictor->prior != NULL; lane++) {
+        const float *row = predictor->prior + (annotator[lane] * C + k) * C;
+        for (size_t c = 0; c < C; c++)
+            p[c * PANEL + lane] += row[c];
+    }
+}
+
+void annot_mix_pairs(const void *pointer, const float *const row[], const uint32_t annotator[], float *scratch,
+                     void (*use)(void *context, size_t k, const float *p), void *context)
 {
     const struct predictor *predictor = pointer;
     const struct dims *dims = predictor->dims;
@@ -257,6 +298,7 @@ static void pairs(const void *pointer, const float *const row[], const uint32_t 
     }
     for (size_t k = 0; k < C; k++) {
         kernels->panel(predictor->out_weight + k * C * E, E, C, h, E, p, PANEL);
+        add_prior(predictor, annotator, k, p);
         kernels->softmax_panel(p, predictor->out_bias + k * C, C);
         use(context, k, p);
     }
@@ -273,17 +315,17 @@ const struct amx_method method_annot_mix = {
              .help = "Class model and a confusion matrix per annotator and instance, trained on mixtures of labels."},
     .own_settings = OWN_SETTINGS,
     .layout = layout,
-    .initial = initial,
+    .initial = annot_mix_initial,
     .state_bytes = sizeof(struct annot_mix_state),
-    .lay_out = lay_out,
-    .bind = bind,
-    .draw = draw,
-    .step = step,
-    .predictor_new = predictor_new,
-    .predictor_free = predictor_free,
-    .predictor_bytes = predictor_bytes,
-    .row_width = row_width,
-    .rows = rows,
-    .pair_scratch = pair_scratch,
-    .pairs = pairs,
+    .lay_out = annot_mix_lay_out,
+    .bind = annot_mix_bind,
+    .draw = annot_mix_draw,
+    .step = annot_mix_step,
+    .predictor_new = annot_mix_predictor_new,
+    .predictor_free = annot_mix_predictor_free,
+    .predictor_bytes = annot_mix_predictor_bytes,
+    .row_width = annot_mix_row_width,
+    .rows = annot_mix_rows,
+    .pair_scratch = annot_mix_pair_scratch,
+    .pairs = annot_mix_pairs,
 };
