@@ -41,6 +41,8 @@ static enum amx_status judge(const struct run_work *work, struct amx_model *mode
         return status;
     status = activation_decide(request->activate, model, data, work->trainers->config.snapshots, work->row.project_id,
                                activate, &why, err);
+    if (status == AMX_OK && work->selection != NULL && json_object_set(metrics, "selection", work->selection) != 0)
+        status = error_set(err, AMX_NO_MEMORY, "Out of memory.");
     if (status == AMX_OK && json_object_set_new(metrics, "activation", why) != 0)
         status = error_set(err, AMX_NO_MEMORY, "Out of memory.");
     if (status != AMX_OK) {

@@ -7,6 +7,7 @@
 #include "util/clock.h"
 #include "util/error.h"
 #include "util/jsonx.h"
+#include "work/selection_json.h"
 #include "work/trainers.h"
 
 static json_t *time_json(int64_t ms)
@@ -45,11 +46,26 @@ static json_t *curve_json(const struct run_progress *progress)
     return list;
 }
 
+/* While auto searches, or did: how far the candidates of a rung are. */
+static int put_candidates(json_t *object, const struct run_progress *p)
+{
+    int failed = json_object_set_new(object, "rung", json_integer(p->rung));
+
+    failed |= json_object_set_new(object, "candidate", json_integer((json_int_t)p->candidate));
+    return failed | json_object_set_new(object, "candidates", json_integer((json_int_t)p->candidates));
+}
+
 static json_t *progress_json(const struct run_progress *p)
 {
-    return json_pack("{s:i, s:i, s:f, s:o, s:o, s:o}", "epoch", p->epoch, "epochs", p->epochs, "fraction", p->fraction,
-                     "labels_per_second", jsonx_real_or_null(p->labels_per_second), "eta_seconds",
-                     jsonx_real_or_null(p->eta_seconds), "loss", jsonx_real_or_null(p->loss));
+    json_t *object = json_pack("{s:i, s:i, s:f, s:o, s:o, s:o}", "epoch", p->epoch, "epochs", p->epochs, "fraction",
+                               p->fraction, "labels_per_second", jsonx_real_or_null(p->labels_per_second),
+                               "eta_seconds", jsonx_real_or_null(p->eta_seconds), "loss", jsonx_real_or_null(p->loss));
+
+    if (object != NULL && p->candidates > 0 && put_candidates(object, p) != 0) {
+        json_decref(object);
+        return NULL;
+    }
+    return object;
 }
 
 /* A run that is not in work here: what its state says. */
@@ -108,6 +124,7 @@ static int put_progress(json_t *object, const struct run_row *row, const struct 
 
 static int put_outcome(json_t *object, const struct run_row *row)
 {
+    json_t *metrics = stored_json(row->metrics, json_object());
     int failed = json_object_set_new(object, "label_seq", count_json(row->label_seq));
 
     failed |= json_object_set_new(object, "labels_used", count_json(row->labels_used));
@@ -116,7 +133,8 @@ static int put_outcome(json_t *object, const struct run_row *row)
         json_object_set_new(object, "model", row->model_number > 0 ? json_integer(row->model_number) : json_null());
     failed |=
         json_object_set_new(object, "activated", row->activated >= 0 ? json_boolean(row->activated) : json_null());
-    failed |= json_object_set_new(object, "metrics", stored_json(row->metrics, json_object()));
+    failed |= selection_lift(object, metrics);
+    failed |= json_object_set_new(object, "metrics", metrics);
     failed |= json_object_set_new(object, "attempts", json_integer(row->attempts));
     failed |= json_object_set_new(
         object, "error", row->error.bytes != NULL ? json_stringn(row->error.bytes, row->error.n) : json_null());

@@ -58,6 +58,8 @@ struct run_progress {
     int epoch, epochs;
     double fraction, labels_per_second, eta_seconds;
     double loss; /* of the last finished epoch; NaN before the first */
+    int rung;                     /* of method auto: see select.h */
+    size_t candidate, candidates; /* of this rung that are judged, of how many; 0 for other methods */
     size_t labels_used, instances_used;
     size_t n_curve;
     double *loss_curve; /* [n_curve]; malloc'd copy, run_progress_done frees it */

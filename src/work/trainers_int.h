@@ -16,6 +16,7 @@ struct run_work {
     struct trainers *trainers;
     struct run_row row; /* as it was claimed */
     struct run_request request;
+    json_t *selection;            /* of method auto, once it has chosen; NULL otherwise */
     volatile int cancel;          /* atomic: stop at the next batch */
     struct run_progress progress; /* guarded by trainers->mu; loss_curve has room for progress.epochs */
     size_t reserved_bytes;        /* guarded by trainers->mu: part of trainers->reserved_bytes */
@@ -65,6 +66,10 @@ AMX_CHECK enum amx_status run_work_finish(struct run_work *work, const struct ru
 /* ---- face_off_run.c ---- */
 /* A run whose method is "face_off": compares, and writes the table as the run's end. */
 AMX_CHECK enum amx_status face_off_run(struct run_work *work, struct amx_error *err);
+
+/* ---- auto_fit.c ---- */
+/* A run whose method is "auto": chooses, fits, and writes the model with how it was chosen. */
+AMX_CHECK enum amx_status auto_run(struct run_work *work, const struct training_data *data, struct amx_error *err);
 
 /* ---- run_model.c ---- */
 /* The last steps of a good run: metrics, reliability, bytes, one transaction that makes it count. Takes the model.

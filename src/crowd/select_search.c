@@ -1,0 +1,546 @@
+/* select_search.c - the rungs of auto: which candidates are judged at which share of their epochs, on threads.
+ *
+ * The calling thread does not train. It waits in short naps, hands the outer cancel flag and the end of the time on to
+ * the trainers (one flag, which every amx_fit reads before every batch), and reports progress. Trainers take candidates
+ * in order; nothing a candidate gets depends on who trains it or on what runs beside it. A rung ends when all of its
+ * candidates have: ranks are relative, so that they need them all.
+ *
+ * By fits, the numbers are settled before each rung (plan_fits). By time, a rung goes on while there is time for one
+ * more candidate, guessed from what this one took in the rung before, or from the others' mean. The always-candidates
+ * may use the first rung's time up and more, and only the end of all time stops a candidate half way. */
+#include <errno.h>
+#include <math.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "crowd/select_int.h"
+#include "learn/status.h"
+
+#define NAP_SECONDS    0.005
+#define REPORT_SECONDS 0.1
+#define KEEP_SHARE     (1.0 / 3.0) /* of the candidates of a rung go on to the next */
+#define FITS_EPSILON   1e-9        /* sums of thirds and ninths that should be whole */
+
+static const double SHARES[SELECT_RUNGS] = {1.0 / 9.0, 1.0 / 3.0, 1.0};
+
+struct search;
+
+struct trainer {
+    struct search *search;
+    pthread_t thread;
+    bool started;
+    /* Guarded by search->mutex. */
+    size_t candidate; /* SIZE_MAX: none */
+    double fraction;  /* of its fit */
+};
+
+struct search {
+    const struct select_ground *ground;
+    const struct select_options *options;
+    const struct select_source *source;
+    double begun;
+    struct trainer *trainers; /* [n_trainers] */
+    size_t n_trainers;
+    int stop;        /* atomic: trainers end at the next batch */
+    int rung;        /* written between rungs */
+    double rung_end; /* seconds after `begun` when this rung should start no more; by time only */
+    pthread_mutex_t mutex;
+    pthread_cond_t changed; /* a trainer has ended */
+    /* Guarded by mutex while trainers run. */
+    struct select_candidate *candidates; /* [capacity] */
+    size_t n, capacity;
+    uint32_t *order; /* [capacity] candidates of this rung */
+    size_t n_order, next, judged, running;
+    bool grows;          /* the first rung by time: new candidates are made as long as there is time */
+    double rung_seconds; /* trained in this rung */
+    double units;        /* cross-validations with all epochs that are done; by fits only */
+    double fraction;     /* last reported */
+    double cut;          /* how far the furthest fit was that the end of the time stopped */
+    double reported;
+    bool timed_out, cancelled;
+    enum amx_status status;        /* first failure that ends everything */
+    enum amx_status first_failure; /* of a candidate */
+    struct amx_error error, first_error;
+};
+
+double select_now(void)
+{
+    struct timespec t;
+
+    (void)clock_gettime(CLOCK_MONOTONIC, &t); /* cannot fail with this clock */
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static bool by_fits(const struct search *s)
+{
+    return s->options->budget_fits > 0;
+}
+
+static double elapsed(const struct search *s)
+{
+    return select_now() - s->begun;
+}
+
+/* ---- progress ------------------------------------------------------------------------------------------------------ */
+
+double select_search_part(const struct select_options *options)
+{
+    double members = options->ensemble + (options->folds > options->ensemble ? options->folds : 0);
+    double search = (double)options->budget_fits * SELECT_FOLDS;
+
+    return options->budget_fits > 0 ? search / (search + members) : 0.9;
+}
+
+static const char *best_method(const struct search *s)
+{
+    const struct select_candidate *best = NULL;
+
+    for (size_t i = 0; i < s->n; i++) {
+        if (s->candidates[i].rung >= 0 && !isnan(s->candidates[i].score) &&
+            (best == NULL || select_compare(&s->candidates[i], best) < 0))
+            best = &s->candidates[i];
+    }
+    return best != NULL ? best->method : NULL;
+}
+
+static void report_locked(struct search *s)
+{
+    double time = elapsed(s), done = s->units, fraction;
+    struct select_progress progress = {
+        .rung = s->rung, .candidate = s->judged, .candidates = s->n_order, .method = best_method(s)};
+
+    for (size_t t = 0; t < s->n_trainers; t++)
+        done += s->trainers[t].candidate != SIZE_MAX ? s->trainers[t].fraction * SHARES[s->rung] : 0.0;
+    fraction = by_fits(s) ? done / (double)s->options->budget_fits : time / s->options->budget_seconds;
+    fraction = fmin(fraction, 1.0) * select_search_part(s->options);
+    s->fraction = fmax(s->fraction, fraction);
+    s->reported = time;
+    progress.fraction = s->fraction;
+    progress.eta_seconds = s->fraction > 0.0 ? time * (1.0 - s->fraction) / s->fraction : 0.0;
+    s->options->progress(&progress, s->options->context);
+}
+
+static void on_fit_progress(const struct amx_progress *p, void *context)
+{
+    struct trainer *trainer = context;
+
+    pthread_mutex_lock(&trainer->search->mutex);
+    trainer->fraction = p->fraction;
+    pthread_mutex_unlock(&trainer->search->mutex);
+}
+
+/* ---- trainers ------------------------------------------------------------------------------------------------------ */
+
+/* Seconds that a candidate will probably take in this rung; 0 = no idea. */
+static double guess_locked(const struct search *s, const struct select_candidate *c)
+{
+    if (c != NULL && s->rung > 0 && c->epochs > 0)
+        return c->seconds * ceil(SHARES[s->rung] * c->settings.epochs) / c->epochs;
+    return s->judged > 0 ? s->rung_seconds / (double)s->judged : 0.0;
+}
+
+/* Always by fits; by time, while it is likely to end in time. The first of a rung may always try. */
+static bool may_start_locked(const struct search *s, const struct select_candidate *c)
+{
+    if (by_fits(s) || (s->rung == 0 && c != NULL && c->always) || s->judged + s->running == 0)
+        return true;
+    return elapsed(s) + guess_locked(s, c) <= s->rung_end;
+}
+
+static size_t take_locked(struct search *s)
+{
+    if (s->status != AMX_OK || __atomic_load_n(&s->stop, __ATOMIC_RELAXED))
+        return SIZE_MAX;
+    if (s->next < s->n_order)
+        return may_start_locked(s, &s->candidates[s->order[s->next]]) ? s->order[s->next++] : SIZE_MAX;
+    if (!s->grows || s->n == s->capacity || !may_start_locked(s, NULL))
+        return SIZE_MAX;
+    select_candidate_at(s->source, s->n, &s->candidates[s->n]);
+    s->order[s->n_order++] = (uint32_t)s->n++;
+    return s->order[s->next++];
+}
+
+/* A candidate's end. Failures of the machine and cancelling end the search; all others are the candidate's own. */
+static void put_locked(struct search *s, size_t index, const struct select_candidate *judged, enum amx_status status,
+                       const struct amx_error *err)
+{
+    struct select_candidate *c = &s->candidates[index];
+
+    if (status == AMX_CANCELLED)
+        return; /* whoever raised the flag knows why */
+    if (status == AMX_NO_MEMORY) {
+        if (s->status == AMX_OK) {
+            s->status = status;
+            s->error = *err;
+        }
+        __atomic_store_n(&s->stop, 1, __ATOMIC_RELAXED);
+        return;
+    }
+    s->rung_seconds += judged->seconds - c->seconds;
+    s->units += SHARES[s->rung];
+    s->judged++;
+    *c = *judged;
+    if (status == AMX_OK)
+        return;
+    c->state = SELECT_FAILED;
+    memcpy(c->error, err->text, sizeof c->error);
+    if (s->first_failure == AMX_OK) {
+        s->first_failure = status;
+        s->first_error = *err;
+    }
+}
+
+static void judge_one(struct trainer *trainer, size_t index, int threads)
+{
+    struct search *s = trainer->search;
+    struct amx_fit_options fit;
+    struct select_candidate judged;
+    struct amx_error err;
+    double begun = select_now();
+    enum amx_status status;
+
+    memset(&err, 0, sizeof err);
+    pthread_mutex_lock(&s->mutex);
+    judged = s->candidates[index];
+    pthread_mutex_unlock(&s->mutex);
+    select_fit_options(s->ground, &judged, SHARES[s->rung], &fit);
+    fit.threads = threads;
+    fit.cancel = &s->stop;
+    fit.progress = on_fit_progress;
+    fit.context = trainer;
+    status = select_judge(s->ground, &fit, &judged, &err);
+    judged.seconds += (select_now() - begun) * threads;
+    if (status == AMX_OK) {
+        judged.rung = s->rung;
+        judged.epochs = fit.settings.epochs;
+        judged.state = SELECT_DROPPED; /* until the last rung is known */
+    }
+    pthread_mutex_lock(&s->mutex);
+    put_locked(s, index, &judged, status, &err);
+    if (status == AMX_CANCELLED)
+        s->cut = fmax(s->cut, trainer->fraction);
+    trainer->candidate = SIZE_MAX;
+    trainer->fraction = 0.0;
+    s->running--;
+    pthread_mutex_unlock(&s->mutex);
+}
+
+static void *train(void *argument)
+{
+    struct trainer *trainer = argument;
+    struct search *s = trainer->search;
+
+    for (;;) {
+        size_t index;
+        int threads;
+
+        pthread_mutex_lock(&s->mutex);
+        index = take_locked(s);
+        trainer->candidate = index;
+        s->running += index != SIZE_MAX ? 1 : 0;
+        /* Fewer candidates than threads: each gets its part of them. */
+        threads = !s->grows && s->n_order < s->n_trainers ? (int)(s->n_trainers / s->n_order) : 1;
+        pthread_mutex_unlock(&s->mutex);
+        if (index == SIZE_MAX)
+            break;
+        judge_one(trainer, index, threads);
+    }
+    pthread_mutex_lock(&s->mutex);
+    trainer->started = false;
+    pthread_cond_signal(&s->changed);
+    pthread_mutex_unlock(&s->mutex);
+    return NULL;
+}
+
+/* ---- one rung ------------------------------------------------------------------------------------------------------ */
+
+static bool any_started_locked(const struct search *s)
+{
+    for (size_t t = 0; t < s->n_trainers; t++) {
+        if (s->trainers[t].started)
+            return true;
+    }
+    return false;
+}
+
+/* Cancelled from outside, or out of time: tells the trainers. */
+static void watch_locked(struct search *s)
+{
+    const volatile int *cancel = s->options->cancel;
+
+    if (cancel != NULL && __atomic_load_n(cancel, __ATOMIC_RELAXED) != 0)
+        s->cancelled = true;
+    if (s->options->budget_seconds > 0.0 && elapsed(s) > s->options->budget_seconds)
+        s->timed_out = true;
+    if (s->cancelled || s->timed_out)
+        __atomic_store_n(&s->stop, 1, __ATOMIC_RELAXED);
+}
+
+static void wait_for_trainers(struct search *s)
+{
+    pthread_mutex_lock(&s->mutex);
+    while (any_started_locked(s)) {
+        struct timespec until;
+        double at = select_now() + NAP_SECONDS;
+
+        until.tv_sec = (time_t)at;
+        until.tv_nsec = (long)((at - floor(at)) * 1e9);
+        (void)pthread_cond_timedwait(&s->changed, &s->mutex, &until); /* a nap that may end early */
+        watch_locked(s);
+        if (s->options->progress != NULL && elapsed(s) - s->reported >= REPORT_SECONDS)
+            report_locked(s);
+    }
+    pthread_mutex_unlock(&s->mutex);
+}
+
+/* Judges order[0 .. n_order-1] (and more, if it grows). */
+static enum amx_status run_rung(struct search *s, struct amx_error *err)
+{
+    size_t created = 0;
+
+    s->next = s->judged = s->running = 0;
+    s->rung_seconds = 0.0;
+    for (size_t t = 0; t < s->n_trainers; t++) {
+        s->trainers[t].candidate = SIZE_MAX;
+        s->trainers[t].fraction = 0.0;
+        s->trainers[t].started = false;
+    }
+    pthread_mutex_lock(&s->mutex); /* nobody ends before all are begun */
+    for (size_t t = 0; t < s->n_trainers; t++) {
+        s->trainers[t].started = pthread_create(&s->trainers[t].thread, NULL, train, &s->trainers[t]) == 0;
+        if (!s->trainers[t].started)
+            break;
+        created++;
+    }
+    pthread_mutex_unlock(&s->mutex);
+    if (created == 0)
+        return amx_fail(err, AMX_NO_MEMORY, "", "No thread could be started.");
+    wait_for_trainers(s);
+    for (size_t t = 0; t < created; t++)
+        (void)pthread_join(s->trainers[t].thread, NULL); /* joinable and ours */
+    if (s->options->progress != NULL) {
+        pthread_mutex_lock(&s->mutex);
+        report_locked(s);
+        pthread_mutex_unlock(&s->mutex);
+    }
+    if (s->cancelled)
+        return amx_fail(err, AMX_CANCELLED, "", "The fit was cancelled.");
+    if (s->status != AMX_OK && err != NULL)
+        *err = s->error;
+    return s->status;
+}
+
+/* Ranks, scores and deviations of those judged in this rung; *n how many. */
+static enum amx_status rank_rung(struct search *s, size_t *n)
+{
+    double *risks = calloc(s->n > 0 ? s->n : 1, (2 * RISKS + 2) * sizeof *risks);
+    double *ranks, *score, *deviation;
+    size_t m = 0, at = 0;
+    enum amx_status status;
+
+    if (risks == NULL)
+        return AMX_NO_MEMORY;
+    for (size_t i = 0; i < s->n; i++) {
+        if (s->candidates[i].state != SELECT_FAILED && s->candidates[i].rung == s->rung)
+            memcpy(risks + RISKS * m++, s->candidates[i].risks, sizeof s->candidates[i].risks);
+    }
+    ranks = risks + RISKS * s->n;
+    score = ranks + RISKS * s->n;
+    deviation = score + s->n;
+    status = risk_ranks(risks, m, ranks, score, deviation);
+    for (size_t i = 0; i < s->n && status == AMX_OK; i++) {
+        struct select_candidate *c = &s->candidates[i];
+
+        if (c->state == SELECT_FAILED || c->rung != s->rung)
+            continue;
+        memcpy(c->ranks, ranks + RISKS * at, sizeof c->ranks);
+        c->score = score[at];
+        c->deviation = deviation[at++];
+    }
+    free(risks);
+    *n = m;
+    return status;
+}
+
+/* ---- the plan ------------------------------------------------------------------------------------------------------ */
+
+int64_t select_min_fits(size_t n_methods)
+{
+    return (int64_t)ceil(SHARES[0] * (double)select_n_always(n_methods) - FITS_EPSILON);
+}
+
+/* How many a rung can take with an equal part of what is left of the budget. */
+static size_t affordable(const struct search *s)
+{
+    double left = (double)s->options->budget_fits - s->units, part = left / (SELECT_RUNGS - s->rung);
+    double n = floor(part / SHARES[s->rung] + FITS_EPSILON);
+
+    if (n < 1.0 && left + FITS_EPSILON >= SHARES[s->rung])
+        n = 1.0;
+    return n < (double)SELECT_MAX_CANDIDATES ? (size_t)n : SELECT_MAX_CANDIDATES;
+}
+
+static enum amx_status plan_first(struct search *s)
+{
+    const size_t always = select_n_always(s->source->n_methods);
+    size_t n = always;
+
+    s->grows = !by_fits(s);
+    if (by_fits(s) && affordable(s) > n)
+        n = affordable(s);
+    s->capacity = s->grows ? SELECT_MAX_CANDIDATES : n;
+    s->candidates = calloc(s->capacity, sizeof *s->candidates);
+    s->order = calloc(s->capacity, sizeof *s->order);
+    if (s->candidates == NULL || s->order == NULL)
+        return AMX_NO_MEMORY;
+    for (s->n = 0; s->n < n; s->n++) {
+        select_candidate_at(s->source, s->n, &s->candidates[s->n]);
+        s->order[s->n] = (uint32_t)s->n;
+    }
+    s->n_order = n;
+    return AMX_OK;
+}
+
+/* The best third of the rung before, then the always-candidates that are not in it, as far as the budget goes. */
+static enum amx_status plan_next(struct search *s, size_t n_judged)
+{
+    size_t keep = (size_t)ceil(KEEP_SHARE * (double)n_judged), n;
+    enum amx_status status = select_sort(s->candidates, s->n, s->order);
+
+    if (status != AMX_OK)
+        return status;
+    s->rung++;
+    s->grows = false;
+    n = keep;
+    for (size_t i = keep; i < n_judged; i++) {
+        if (s->candidates[s->order[i]].always)
+            s->order[n++] = s->order[i];
+    }
+    s->n_order = by_fits(s) && affordable(s) < n ? affordable(s) : n;
+    return AMX_OK;
+}
+
+/* Nobody could be judged. */
+static enum amx_status nothing_judged(const struct search *s, struct amx_error *err)
+{
+    double time = elapsed(s);
+
+    if (s->first_failure == AMX_NOTHING)
+        return amx_fail(err, AMX_NOTHING, "",
+                        "Too few labelled instances to choose by cross-validation: without each of its %d parts, two "
+                        "labelled instances and two classes must be left.",
+                        s->ground->folds);
+    if (s->first_failure != AMX_OK) {
+        if (err != NULL)
+            *err = s->first_error;
+        return s->first_failure;
+    }
+    return amx_fail(
+        err, AMX_INVALID, "/budget_seconds",
+        "budget_seconds is too small: %.3g s were over before one candidate was judged; at least %.3g would "
+        "be needed.",
+        time, s->cut > 0.0 ? 1.2 * time / s->cut : 10.0 * time);
+}
+
+static enum amx_status rungs(struct search *s, struct amx_error *err)
+{
+    enum amx_status status = plan_first(s);
+
+    if (status != AMX_OK)
+        return amx_fail_memory(err);
+    for (;;) {
+        size_t n;
+
+        s->rung_end = s->options->budget_seconds * (s->rung + 1) / SELECT_RUNGS;
+        if ((status = run_rung(s, err)) != AMX_OK)
+            return status;
+        if (rank_rung(s, &n) != AMX_OK)
+            return amx_fail_memory(err);
+        if (n == 0 && s->rung == 0)
+            return nothing_judged(s, err);
+        if (n == 0) {
+            s->rung--; /* time was over: the rung before decides */
+            return AMX_OK;
+        }
+        if (s->rung == SELECT_RUNGS - 1 || s->timed_out)
+            return AMX_OK;
+        if (plan_next(s, n) != AMX_OK)
+            return amx_fail_memory(err);
+        if (s->n_order == 0) {
+            s->rung--;
+            return AMX_OK;
+        }
+    }
+}
+
+/* ---- the search ---------------------------------------------------------------------------------------------------- */
+
+static enum amx_status hand_over(struct search *s, struct select_outcome *out)
+{
+    struct select_candidate *sorted = calloc(s->n, sizeof *sorted);
+    enum amx_status status = AMX_NO_MEMORY;
+
+    if (sorted != NULL && (status = select_sort(s->candidates, s->n, s->order)) == AMX_OK) {
+        for (size_t i = 0; i < s->n; i++) {
+            sorted[i] = s->candidates[s->order[i]];
+            if (sorted[i].state == SELECT_DROPPED && sorted[i].rung == s->rung)
+                sorted[i].state = SELECT_FINISHED;
+        }
+        *out = (struct select_outcome){sorted, s->n, s->rung, elapsed(s)};
+        return AMX_OK;
+    }
+    free(sorted);
+    return status;
+}
+
+static bool conditions_init(struct search *s)
+{
+    pthread_condattr_t attr;
+    bool ok;
+
+    if (pthread_mutex_init(&s->mutex, NULL) != 0)
+        return false;
+    ok = pthread_condattr_init(&attr) == 0;
+    if (ok) {
+        ok = pthread_condattr_setclock(&attr, CLOCK_MONOTONIC) == 0 && pthread_cond_init(&s->changed, &attr) == 0;
+        (void)pthread_condattr_destroy(&attr);
+    }
+    if (!ok)
+        (void)pthread_mutex_destroy(&s->mutex);
+    return ok;
+}
+
+enum amx_status select_search(const struct select_ground *ground, const struct select_source *source,
+                              struct select_outcome *out, struct amx_error *err)
+{
+    struct search s;
+    enum amx_status status = AMX_NO_MEMORY;
+
+    memset(&s, 0, sizeof s);
+    s.ground = ground;
+    s.options = ground->options;
+    s.source = source;
+    s.begun = select_now();
+    s.n_trainers = (size_t)s.options->threads;
+    if (!conditions_init(&s))
+        return amx_fail_memory(err);
+    s.trainers = calloc(s.n_trainers, sizeof *s.trainers);
+    if (s.trainers == NULL) {
+        status = amx_fail_memory(err);
+        goto done;
+    }
+    for (size_t t = 0; t < s.n_trainers; t++)
+        s.trainers[t].search = &s;
+    status = rungs(&s, err);
+    if (status == AMX_OK && hand_over(&s, out) != AMX_OK)
+        status = amx_fail_memory(err);
+done:
+    free(s.order);
+    free(s.candidates);
+    free(s.trainers);
+    (void)pthread_cond_destroy(&s.changed);
+    (void)pthread_mutex_destroy(&s.mutex);
+    return status;
+}
