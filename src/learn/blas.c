@@ -83,3 +83,29 @@ void gemm_tt(size_t m, size_t n, size_t k, const float *a, size_t lda, const flo
 {
     gemm(CblasTrans, CblasTrans, m, n, k, a, lda, b, ldb, beta, c, ldc);
 }
+
+void gram_double(size_t n, size_t m, const double *a, size_t lda, double *g, size_t ldg)
+{
+    bool locked = !blas_is_parallel();
+
+    if (locked)
+        (void)pthread_mutex_lock(&turn);
+    cblas_dsyrk(CblasRowMajor, CblasLower, CblasNoTrans, (blasint)n, (blasint)m, 1.0, a, (blasint)lda, 0.0, g,
+                (blasint)ldg);
+    if (locked)
+        (void)pthread_mutex_unlock(&turn);
+}
+
+void cholesky_solve_double(size_t n, size_t m, const double *l, size_t ldl, double *x, size_t ldx)
+{
+    bool locked = !blas_is_parallel();
+
+    if (locked)
+        (void)pthread_mutex_lock(&turn);
+    cblas_dtrsm(CblasRowMajor, CblasLeft, CblasLower, CblasNoTrans, CblasNonUnit, (blasint)n, (blasint)m, 1.0, l,
+                (blasint)ldl, x, (blasint)ldx);
+    cblas_dtrsm(CblasRowMajor, CblasLeft, CblasLower, CblasTrans, CblasNonUnit, (blasint)n, (blasint)m, 1.0, l,
+                (blasint)ldl, x, (blasint)ldx);
+    if (locked)
+        (void)pthread_mutex_unlock(&turn);
+}

@@ -19,6 +19,10 @@ void gemm_tn(size_t m, size_t n, size_t k, const float *a, size_t lda, const flo
 /* C = A' B' : A [K][M], B [N][K] */
 void gemm_tt(size_t m, size_t n, size_t k, const float *a, size_t lda, const float *b, size_t ldb, float beta, float *c,
              size_t ldc);
+/* In double, for determinants. G [n][n] = M M', M [n][m]: the lower triangle; the rest of G is left alone. */
+void gram_double(size_t n, size_t m, const double *a, size_t lda, double *g, size_t ldg);
+/* X [n][m] <- (L L')^-1 X, from the lower triangle of L [n][n]. */
+void cholesky_solve_double(size_t n, size_t m, const double *l, size_t ldl, double *x, size_t ldx);
 /* False when this OpenBLAS lets only one thread at a time multiply: fits in parallel threads then take turns. */
 bool blas_is_parallel(void);
 

@@ -7,7 +7,12 @@
 /* The default first. */
 #define METHODS_OF_TABLE(X)                                                                                             \
     X(method_annot_mix)                                                                                                 \
-    X(method_annot_mix_prior)
+    X(method_annot_mix_prior)                                                                                           \
+    X(method_crowd_layer)                                                                                               \
+    X(method_trace_reg)                                                                                                 \
+    X(method_geo_reg_f)                                                                                                 \
+    X(method_geo_reg_w)                                                                                                 \
+    X(method_coin_net)
 
 #define DECLARE(name) extern const struct amx_method name;
 #define ADDRESS(name) &name,
