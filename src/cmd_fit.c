@@ -17,6 +17,7 @@
 #include "progress_bar.h"
 #include "util/error.h"
 #include "util/numbers.h"
+#include "work/auto_fit.h"
 #include "work/calibrate.h"
 #include "work/evaluate.h"
 #include "work/run_request.h"
@@ -221,10 +222,44 @@ static void show_progress(const struct amx_progress *p, void *context)
     progress_bar_draw(&watch->bar, (watch->repeat + p->fraction) / watch->repeats, text);
 }
 
-/* One fit of the request's method with that seed. */
+static void show_search(const struct select_progress *p, void *context)
+{
+    struct watch *watch = context;
+    char text[160], which[48] = "";
+
+    if (!watch->bar.visible)
+        return;
+    if (watch->repeats > 1)
+        (void)snprintf(which, sizeof which, "fit %d/%d  ", watch->repeat + 1, watch->repeats);
+    if (p->fit != NULL)
+        (void)snprintf(text, sizeof text, "%s%s  epoch %d/%d  %.1f s left", which, p->method, p->fit->epoch,
+                       p->fit->epochs, p->eta_seconds);
+    else
+        (void)snprintf(text, sizeof text, "%sround %d/%d  candidate %zu/%zu  best %s  %.0f s left", which, p->rung + 1,
+                       (int)SELECT_RUNGS, p->candidate, p->candidates, p->method != NULL ? p->method : "-",
+                       p->eta_seconds);
+    progress_bar_draw(&watch->bar, (watch->repeat + p->fraction) / watch->repeats, text);
+}
+
+static enum amx_status fit_auto(const struct run_request *request, uint64_t seed, const struct training_data *data,
+                                int threads, struct watch *watch, struct amx_fit_report *report, json_t **selection,
+                                struct amx_model **model, struct amx_error *err)
+{
+    struct auto_job job;
+    enum amx_status status = auto_job_init(&job, request, seed, data, threads, err);
+
+    job.options.progress = show_search;
+    job.options.context = watch;
+    if (status == AMX_OK)
+        status = auto_fit(&job, request, data, report, selection, model, err);
+    auto_job_done(&job);
+    return status;
+}
+
+/* One fit of the request's method with that seed; *selection: how auto chose, else untouched. */
 static enum amx_status fit_model(const struct run_request *request, uint64_t seed, const struct training_data *data,
-                                 struct watch *watch, struct amx_fit_report *report, struct amx_model **model,
-                                 struct amx_error *err)
+                                 struct watch *watch, struct amx_fit_report *report, json_t **selection,
+                                 struct amx_model **model, struct amx_error *err)
 {
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     const struct amx_fit_options options = {
@@ -239,6 +274,8 @@ static enum amx_status fit_model(const struct run_request *request, uint64_t see
         .context = watch,
     };
 
+    if (run_request_is_auto(request))
+        return fit_auto(request, seed, data, options.threads, watch, report, selection, model, err);
     return amx_fit(&data->data, &options, report, model, err);
 }
 
@@ -252,7 +289,7 @@ static enum amx_status fit_once(const struct fit_options *o, struct training_dat
 
     watch->repeat = repeat;
     if (status == AMX_OK)
-        status = fit_model(&o->request, seed, data, watch, &report, &model, err);
+        status = fit_model(&o->request, seed, data, watch, &report, &out->selection, &model, err);
     if (status != AMX_OK)
         return status;
     out->seconds = report.seconds;
@@ -299,7 +336,7 @@ static enum amx_status run(struct fit_options *o, struct amx_error *err)
         status = fit_report_json(stdout, &o->request, &data, results, (size_t)o->repeat, err);
 done:
     for (int r = 0; r < o->repeat; r++)
-        reliability_done(&results[r].reliability);
+        fit_result_done(&results[r]);
     free(results);
     training_data_done(&data);
     data_dir_done(&dir);

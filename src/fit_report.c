@@ -35,6 +35,13 @@ static const char *const A_FIGURE_NAMES[N_A_FIGURES] = {
     "auroc", "accuracy", "balanced_accuracy", "average_precision_right", "average_precision_wrong",
     "brier", "log_loss"};
 
+void fit_result_done(struct fit_result *result)
+{
+    reliability_done(&result->reliability);
+    json_decref(result->selection);
+    memset(result, 0, sizeof *result);
+}
+
 static double figure_of(const struct evaluation *e, enum figure figure)
 {
     const double values[N_FIGURES] = {e->classes.accuracy, e->classes.balanced_accuracy, e->classes.log_loss,
@@ -267,6 +274,40 @@ static double all_seconds(const struct fit_result *results, size_t n)
     return seconds;
 }
 
+/* What auto chose in every fit. */
+static void print_selections(FILE *out, const struct run_request *request, const struct fit_result *results, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        const json_t *s = results[i].selection;
+        size_t n_text = 0;
+        char *text;
+
+        if (s == NULL)
+            continue;
+        text = jsonx_dump(json_object_get(json_array_get(json_object_get(s, "candidates"), 0), "settings"), &n_text);
+        (void)fprintf(out, "seed %llu: %s of %lld candidates in %.0f s, %s\n",
+                      (unsigned long long)request->seed + i, json_string_value(json_object_get(s, "method")),
+                      (long long)json_integer_value(json_object_get(s, "n_candidates")),
+                      json_number_value(json_object_get(s, "seconds")),
+                      text != NULL ? text : "{}");
+        free(text);
+    }
+}
+
+/* Of every fit; null for methods other than auto. */
+static json_t *selections_json(const struct fit_result *results, size_t n)
+{
+    json_t *list = results[0].selection != NULL ? json_array() : json_null();
+
+    for (size_t i = 0; i < n && results[i].selection != NULL; i++) {
+        if (json_array_append(list, results[i].selection) != 0) {
+            json_decref(list);
+            return NULL;
+        }
+    }
+    return list;
+}
+
 enum amx_status fit_report_table(FILE *out, const struct run_request *request, const struct training_data *data,
                                  const struct data_dir *dir, const struct fit_result *results, size_t n,
                                  struct amx_error *err)
@@ -284,6 +325,7 @@ enum amx_status fit_report_table(FILE *out, const struct run_request *request, c
                   set->n_features, set->n_classes);
     (void)fprintf(out, "%.2f s, %.0f labels/s in one thread, kernel %s\n", all_seconds(results, n),
                   median_speed(results, n, values), amx_kernel_name());
+    print_selections(out, request, results, n);
     for (int split = SPLIT_TEST; split >= SPLIT_VALID; split--)
         print_split(out, results, n, (enum split)split, values);
     if (request->folds > 0 || (!results[0].splits[SPLIT_TEST].has_classes && !results[0].splits[SPLIT_VALID].has_classes))
@@ -419,6 +461,7 @@ static json_t *report_json(const struct run_request *request, const struct train
     failed |= json_object_set_new(object, "folds", json_integer(request->folds));
     failed |= json_object_set_new(object, "gold_use", json_string(run_gold_use_name(request->gold_use)));
     failed |= json_object_set_new(object, "settings", run_request_settings_json(request->method, &request->settings));
+    failed |= json_object_set_new(object, "selection", selections_json(results, n));
     failed |= json_object_set_new(object, "test", split_json(results, n, SPLIT_TEST, values));
     failed |= json_object_set_new(object, "valid", split_json(results, n, SPLIT_VALID, values));
     failed |= json_object_set_new(object, "annotator_model", annotators_json(results, n, values));

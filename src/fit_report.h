@@ -15,7 +15,9 @@ struct fit_result {
     struct evaluation splits[3]; /* by enum split */
     double temperature;          /* NaN: not calibrated */
     struct reliability reliability;
+    json_t *selection; /* how auto chose (selection_json.h); NULL for other methods */
 };
+void fit_result_done(struct fit_result *result);
 
 AMX_CHECK enum amx_status fit_report_table(FILE *out, const struct run_request *request,
                                            const struct training_data *data, const struct data_dir *dir,

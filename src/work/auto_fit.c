@@ -98,6 +98,7 @@ enum amx_status auto_fit(const struct auto_job *job, const struct run_request *r
         return error_set(err, AMX_NO_MEMORY, "Out of memory.");
     }
     *report = result.report;
+    report->seconds += result.search_seconds;
     result.report.loss_curve = NULL; /* the caller's now */
     select_result_done(&result);
     *selection = json;
