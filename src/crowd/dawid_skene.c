@@ -6,157 +6,254 @@
  * priors are clipped at 1e-10 before they are normalised; the evidence figure divided by the number of labels
  * stops the rounds when it grows by less than the tolerance. A class that an annotator never gave has no cell at all
  * (it stays 0 and takes no part in the normalisation), so clipping touches only cells P(z | k) of given classes z.
- * All in log space, so hundreds of labels on one instance do not underflow.
+ * All in log space, so hundreds of labels on one instance do not underflow. A class that nobody gave has no
+ * probability (crowd-kit does not know it).
  *
- * Confusion matrices are kept transposed, [A][z][k], because the expectation adds whole columns. */
+ * History of an annotator is added to its counts in every round (crowd-kit's "addition" does so in the first only, and
+ * then forgets it); gold fixes the posterior in every round, as there.
+ *
+ * One pass over the labels per round: the posterior of an instance goes straight into the counts of the next
+ * maximisation, and the stopping figure is taken from the counts and the entropies of the pass, because
+ * sum over labels of q_k log P(z | k) = sum over cells of count log P. Only rows (annotator, given class) that occur
+ * are kept, [row][k], one after another for each annotator: ten million labels of ten classes touch 80 bytes each. */
 #include "crowd/dawid_skene.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "crowd/aggregate_int.h"
+#include "learn/status.h"
 #include "util/size.h"
 
 #define CLIP 1e-10
-/* 1 GiB of matrices; beyond that EM on a service's request is no longer an answer but an attack. */
+/* Log of "never": exp gives 0, and 0 times it is 0, not NaN. */
+#define NEVER (-1e300)
+/* Two tables of 1 GiB; beyond that EM on a service's request is no longer an answer but an attack. */
 #define MAX_CELLS ((size_t)1 << 27)
 
 struct em {
-    const struct crowd_labels *labels;
-    double *posterior;    /* [N][C] */
-    double *prior;        /* [C] */
-    double *log_prior;    /* [C] */
-    double *log_p;        /* [A][z][k] log P(z | k), or counts while they are being summed */
-    double *total;        /* [C] sums over z of one annotator */
-    unsigned char *given; /* [A][z] the annotator gave z at least once */
+    struct crowd_problem *p;
+    struct given_rows rows;
+    double *prior;       /* [C] sums of the posterior, then the prior */
+    double *log_prior;   /* [C] */
+    double *log_p;       /* [row][k] log P(z | k) */
+    double *count;       /* [row][k] expected labels z where the truth is k */
+    double *total;       /* [C] sums over z of one annotator */
+    unsigned char *seen; /* [C] somebody gave it, or gold or history names it */
+    double entropy;      /* of the posterior, summed over the instances of the last pass */
 };
 
-/* Class prior and confusion matrices from the posterior. */
-static void maximise(struct em *em)
+static void em_done(struct em *em)
 {
-    const struct crowd_labels *labels = em->labels;
-    const size_t N = labels->n_instances, C = labels->n_classes;
+    given_rows_done(&em->rows);
+    free(em->seen);
+    free(em->total);
+    free(em->count);
+    free(em->log_p);
+    free(em->log_prior);
+    free(em->prior);
+}
 
+/* Classes that can be true. */
+static void mark_seen(struct em *em)
+{
+    const struct crowd_problem *p = em->p;
+    const size_t C = p->labels.n_classes;
+
+    for (size_t r = 0; r < em->rows.n; r++)
+        em->seen[em->rows.class_[r]] = 1;
+    for (size_t i = 0; p->gold != NULL && i < p->labels.n_instances; i++) {
+        if (p->gold[i] >= 0)
+            em->seen[p->gold[i]] = 1;
+    }
+    for (size_t i = 0; p->history != NULL && i < p->labels.n_annotators * C * C; i++) {
+        if (p->history[i] > 0)
+            em->seen[i / C % C] = 1;
+    }
+}
+
+static enum amx_status em_make(struct em *em)
+{
+    const struct crowd_labels *l = &em->p->labels;
+    const size_t C = l->n_classes;
+    size_t cells;
+    enum amx_status status = given_rows_make(l, em->p->history, &em->rows);
+
+    if (status != AMX_OK)
+        return status;
+    if (!size_mul(&cells, em->rows.n, C) || cells > MAX_CELLS)
+        return amx_fail(em->p->err, AMX_TOO_LARGE, "",
+                        "The confusion matrices have %zu rows of %zu classes; %zu cells are the most.", em->rows.n, C,
+                        MAX_CELLS);
+    em->prior = calloc(C, sizeof *em->prior);
+    em->log_prior = calloc(C, sizeof *em->log_prior);
+    em->total = calloc(C, sizeof *em->total);
+    em->seen = calloc(C, 1);
+    em->log_p = malloc((cells + 1) * sizeof *em->log_p);
+    em->count = malloc((cells + 1) * sizeof *em->count);
+    if (em->prior == NULL || em->log_prior == NULL || em->total == NULL || em->seen == NULL || em->log_p == NULL ||
+        em->count == NULL)
+        return AMX_NO_MEMORY;
+    mark_seen(em);
+    return AMX_OK;
+}
+
+/* The counts of a pass begin with the history. */
+static void clear_counts(struct em *em)
+{
+    const struct crowd_problem *p = em->p;
+    const size_t C = p->labels.n_classes;
+
+    em->entropy = 0;
     memset(em->prior, 0, C * sizeof *em->prior);
-    for (size_t i = 0; i < N; i++) {
-        for (size_t k = 0; k < C; k++)
-            em->prior[k] += em->posterior[i * C + k];
-    }
-    for (size_t k = 0; k < C; k++) {
-        em->prior[k] = fmax(em->prior[k] / (double)N, CLIP);
-        em->log_prior[k] = log(em->prior[k]);
-    }
-    memset(em->log_p, 0, labels->n_annotators * C * C * sizeof *em->log_p);
-    for (size_t l = 0; l < labels->n_labels; l++) {
-        double *column = em->log_p + ((size_t)labels->annotator[l] * C + labels->class_[l]) * C;
-        const double *q = em->posterior + (size_t)labels->instance[l] * C;
-
-        for (size_t k = 0; k < C; k++)
-            column[k] += q[k];
-    }
-    for (size_t a = 0; a < labels->n_annotators; a++) {
-        double *matrix = em->log_p + a * C * C;
-
-        memset(em->total, 0, C * sizeof *em->total);
-        for (size_t z = 0; z < C; z++) {
-            for (size_t k = 0; em->given[a * C + z] && k < C; k++) {
-                matrix[z * C + k] = fmax(matrix[z * C + k], CLIP);
-                em->total[k] += matrix[z * C + k];
-            }
-        }
-        for (size_t z = 0; z < C; z++) {
-            for (size_t k = 0; em->given[a * C + z] && k < C; k++)
-                matrix[z * C + k] = log(matrix[z * C + k] / em->total[k]);
-        }
-    }
-}
-
-/* scores: log p(k) + sum of log P(z | k) -> probabilities. */
-static void normalise(double *scores, size_t C)
-{
-    double top = scores[0], sum = 0;
-
-    for (size_t k = 1; k < C; k++)
-        top = fmax(top, scores[k]);
-    for (size_t k = 0; k < C; k++)
-        sum += scores[k] = exp(scores[k] - top);
-    for (size_t k = 0; k < C; k++)
-        scores[k] /= sum;
-}
-
-static void expect(struct em *em)
-{
-    const struct crowd_labels *labels = em->labels;
-    const size_t C = labels->n_classes;
-    size_t l = 0;
-
-    for (size_t i = 0; i < labels->n_instances; i++) {
-        double *q = em->posterior + i * C;
-
-        memcpy(q, em->log_prior, C * sizeof *q);
-        for (; l < labels->n_labels && labels->instance[l] == i; l++) {
-            const double *column = em->log_p + ((size_t)labels->annotator[l] * C + labels->class_[l]) * C;
-
+    memset(em->count, 0, em->rows.n * C * sizeof *em->count);
+    for (size_t a = 0; p->history != NULL && a < p->labels.n_annotators; a++) {
+        for (size_t r = em->rows.begin[a]; r < em->rows.begin[a + 1]; r++) {
             for (size_t k = 0; k < C; k++)
-                q[k] += column[k];
+                em->count[r * C + k] = (double)p->history[(a * C + k) * C + em->rows.class_[r]];
         }
-        normalise(q, C);
     }
 }
 
-/* crowd-kit's stopping figure: expected log joint plus the posterior's entropy, with the class prior counted once per
- * label (once per instance would be the true bound; but then EM runs longer and ends elsewhere, on `duck` with
- * another class for 1 of 108 instances). */
-static double stopping_figure(const struct em *em)
+/* Adds the posterior of one instance, labels first..end-1, to prior and counts. */
+static void add_counts(struct em *em, const double *restrict q, size_t first, size_t end)
 {
-    const struct crowd_labels *labels = em->labels;
-    const size_t C = labels->n_classes;
-    double figure = 0;
+    const size_t C = em->p->labels.n_classes;
 
-    for (size_t l = 0; l < labels->n_labels; l++) {
-        const double *column = em->log_p + ((size_t)labels->annotator[l] * C + labels->class_[l]) * C;
-        const double *q = em->posterior + (size_t)labels->instance[l] * C;
+    for (size_t k = 0; k < C; k++)
+        em->prior[k] += q[k];
+    for (size_t l = first; l < end; l++) {
+        double *restrict cells = em->count + (size_t)em->rows.row_of[l] * C;
 
         for (size_t k = 0; k < C; k++)
-            figure += q[k] * (column[k] + em->log_prior[k]);
+            cells[k] += q[k];
     }
-    for (size_t i = 0; i < labels->n_instances * C; i++) {
-        if (em->posterior[i] > 0)
-            figure -= em->posterior[i] * log(em->posterior[i]);
-    }
-    return figure;
 }
 
-/* Vote shares; an instance without labels starts (and, with no column to add, stays) near the prior: uniform. */
+/* Vote shares; an instance without labels starts (and, with no row to add, stays) near the prior: uniform. */
 static void start(struct em *em)
 {
-    const struct crowd_labels *labels = em->labels;
+    const struct crowd_labels *labels = &em->p->labels;
     const size_t C = labels->n_classes;
     size_t l = 0;
 
-    memset(em->given, 0, labels->n_annotators * C);
+    clear_counts(em);
     for (size_t i = 0; i < labels->n_instances; i++) {
-        double *q = em->posterior + i * C;
+        double *q = em->p->posterior + i * C;
         size_t first = l;
 
         memset(q, 0, C * sizeof *q);
-        for (; l < labels->n_labels && labels->instance[l] == i; l++) {
+        for (; l < labels->n_labels && labels->instance[l] == i; l++)
             q[labels->class_[l]] += 1;
-            em->given[(size_t)labels->annotator[l] * C + labels->class_[l]] = 1;
-        }
         for (size_t k = 0; k < C; k++)
             q[k] = l > first ? q[k] / (double)(l - first) : 1.0 / (double)C;
+        (void)problem_fix_gold(em->p, i);
+        add_counts(em, q, first, l);
     }
 }
 
+/* Expectation of every instance, counted at once. */
+static void expect(struct em *em)
+{
+    const struct crowd_labels *labels = &em->p->labels;
+    const size_t C = labels->n_classes;
+    size_t l = 0;
+
+    clear_counts(em);
+    for (size_t i = 0; i < labels->n_instances; i++) {
+        double *restrict q = em->p->posterior + i * C;
+        size_t first = l;
+
+        memcpy(q, em->log_prior, C * sizeof *q);
+        for (; l < labels->n_labels && labels->instance[l] == i; l++) {
+            const double *restrict row = em->log_p + (size_t)em->rows.row_of[l] * C;
+
+            for (size_t k = 0; k < C; k++)
+                q[k] += row[k];
+        }
+        if (!problem_fix_gold(em->p, i))
+            em->entropy += scores_to_posterior(q, C);
+        add_counts(em, q, first, l);
+    }
+}
+
+/* Class prior and confusion matrices from the counts. Returns crowd-kit's stopping figure: expected log joint plus
+ * the posterior's entropy, with the class prior counted once per label (once per instance would be the true bound; but
+ * then EM runs longer and ends elsewhere, on `duck` with another class for 1 of 108 instances). */
+static double maximise(struct em *em)
+{
+    const struct crowd_labels *labels = &em->p->labels;
+    const size_t C = labels->n_classes;
+    double figure = em->entropy;
+
+    for (size_t k = 0; k < C; k++) {
+        em->prior[k] = fmax(em->prior[k] / (double)labels->n_instances, CLIP);
+        em->log_prior[k] = em->seen[k] ? log(em->prior[k]) : NEVER;
+    }
+    for (size_t a = 0; a < labels->n_annotators; a++) {
+        memset(em->total, 0, C * sizeof *em->total);
+        for (size_t r = em->rows.begin[a]; r < em->rows.begin[a + 1]; r++) {
+            for (size_t k = 0; k < C; k++)
+                em->total[k] += fmax(em->count[r * C + k], CLIP);
+        }
+        for (size_t r = em->rows.begin[a]; r < em->rows.begin[a + 1]; r++) {
+            for (size_t k = 0; k < C; k++) {
+                const double n = em->count[r * C + k], log_p = log(fmax(n, CLIP) / em->total[k]);
+
+                em->log_p[r * C + k] = log_p;
+                figure += n * (log_p + em->log_prior[k]);
+            }
+        }
+    }
+    return figure / (double)(labels->n_labels > 0 ? labels->n_labels : 1);
+}
+
+/* AMX_CANCELLED, or AMX_OK with the results in *em and em->p. */
+static enum amx_status iterate(struct em *em)
+{
+    struct crowd_problem *p = em->p;
+    double bound = -(double)INFINITY;
+
+    start(em);
+    (void)maximise(em);
+    p->converged = false;
+    while (p->rounds_run < p->rounds && !p->converged) {
+        double next;
+
+        if (problem_stop(p, (double)p->rounds_run / p->rounds))
+            return AMX_CANCELLED;
+        p->rounds_run++;
+        expect(em);
+        next = maximise(em);
+        p->converged = next - bound < p->tolerance;
+        bound = next;
+    }
+    return AMX_OK;
+}
+
+enum amx_status dawid_skene_run(struct crowd_problem *p)
+{
+    struct em em = {.p = p};
+    enum amx_status status = em_make(&em);
+
+    if (status == AMX_OK)
+        status = iterate(&em);
+    em_done(&em);
+    return status == AMX_OK ? votes_expected_right(p) : status;
+}
+
+/* ---- for callers that want the matrices --------------------------------------------------------------------------- */
+
 static void copy_confusion(const struct em *em, double *confusion)
 {
-    const size_t C = em->labels->n_classes;
+    const size_t C = em->p->labels.n_classes;
 
-    for (size_t a = 0; a < em->labels->n_annotators; a++) {
-        for (size_t k = 0; k < C; k++) {
-            for (size_t z = 0; z < C; z++)
-                confusion[(a * C + k) * C + z] = em->given[a * C + z] ? exp(em->log_p[(a * C + z) * C + k]) : 0.0;
+    memset(confusion, 0, em->p->labels.n_annotators * C * C * sizeof *confusion);
+    for (size_t a = 0; a < em->p->labels.n_annotators; a++) {
+        for (size_t r = em->rows.begin[a]; r < em->rows.begin[a + 1]; r++) {
+            for (size_t k = 0; k < C; k++)
+                confusion[(a * C + k) * C + em->rows.class_[r]] = exp(em->log_p[r * C + k]);
         }
     }
 }
@@ -164,66 +261,35 @@ static void copy_confusion(const struct em *em, double *confusion)
 enum amx_status dawid_skene(const struct crowd_labels *labels, int max_rounds, double tolerance, double *posterior,
                             double *confusion, double *prior, int *rounds)
 {
-    const size_t C = labels->n_classes;
-    enum amx_status status = AMX_OK;
-    struct em em = {.labels = labels, .posterior = posterior};
-    double bound = -(double)INFINITY;
-    size_t row, cells;
-    int round = 0;
+    struct crowd_problem p = {.labels = *labels, .rounds = max_rounds, .tolerance = tolerance, .posterior = posterior};
+    struct em em = {.p = &p};
+    enum amx_status status;
 
-    if (labels->n_instances == 0 || C == 0) {
-        if (rounds != NULL)
-            *rounds = 0;
-        return AMX_OK;
-    }
-    if (!size_mul(&row, labels->n_annotators, C) || !size_mul(&cells, row, C) || cells > MAX_CELLS)
-        return AMX_TOO_LARGE;
-    em.prior = malloc(C * sizeof *em.prior);
-    em.log_prior = malloc(C * sizeof *em.log_prior);
-    em.total = malloc(C * sizeof *em.total);
-    em.log_p = malloc((cells > 0 ? cells : 1) * sizeof *em.log_p);
-    em.given = malloc(row > 0 ? row : 1);
-    if (em.prior == NULL || em.log_prior == NULL || em.total == NULL || em.log_p == NULL || em.given == NULL) {
-        status = AMX_NO_MEMORY;
-        goto done;
-    }
-    start(&em);
-    maximise(&em);
-    while (round < max_rounds) {
-        double next;
-
-        round++;
-        expect(&em);
-        maximise(&em);
-        next = stopping_figure(&em) / (double)(labels->n_labels > 0 ? labels->n_labels : 1);
-        if (next - bound < tolerance)
-            break;
-        bound = next;
-    }
-    if (confusion != NULL)
-        copy_confusion(&em, confusion);
-    if (prior != NULL)
-        memcpy(prior, em.prior, C * sizeof *prior);
     if (rounds != NULL)
-        *rounds = round;
-done:
-    free(em.given);
-    free(em.log_p);
-    free(em.total);
-    free(em.log_prior);
-    free(em.prior);
+        *rounds = 0;
+    if (labels->n_instances == 0 || labels->n_classes == 0)
+        return AMX_OK;
+    status = em_make(&em);
+    if (status == AMX_OK)
+        status = iterate(&em);
+    if (status == AMX_OK && confusion != NULL)
+        copy_confusion(&em, confusion);
+    if (status == AMX_OK && prior != NULL)
+        memcpy(prior, em.prior, labels->n_classes * sizeof *prior);
+    if (status == AMX_OK && rounds != NULL)
+        *rounds = p.rounds_run;
+    em_done(&em);
     return status;
 }
 
 enum amx_status dawid_skene_reliability(const struct crowd_labels *labels, const double *posterior, double *reliability)
 {
     const size_t C = labels->n_classes, A = labels->n_annotators;
-    uint64_t *counts = calloc(A > 0 ? A : 1, sizeof *counts);
+    uint64_t *counts = calloc(A + 1, sizeof *counts);
 
     if (counts == NULL)
         return AMX_NO_MEMORY;
-    for (size_t a = 0; a < A; a++)
-        reliability[a] = 0;
+    memset(reliability, 0, A * sizeof *reliability);
     for (size_t l = 0; l < labels->n_labels; l++) {
         reliability[labels->annotator[l]] += posterior[(size_t)labels->instance[l] * C + labels->class_[l]];
         counts[labels->annotator[l]]++;
