@@ -46,6 +46,33 @@ uint32_t consensus_posterior(const float *p_class, const float *p_confusion, con
     return first;
 }
 
+void consensus_left_out(const float *p_class, const float *columns, const uint32_t *classes, size_t n, size_t n_classes,
+                        double *scratch, double *expected, unsigned char *agrees)
+{
+    const size_t C = n_classes;
+    double *sum = scratch, *rest = scratch + C;
+
+    for (size_t k = 0; k < C; k++) {
+        sum[k] = log_of(p_class[k]);
+        for (size_t l = 0; l < n; l++)
+            sum[k] += log_of(columns[l * C + k]);
+    }
+    for (size_t l = 0; l < n; l++) {
+        size_t best = 0;
+        double total = 0;
+
+        for (size_t k = 0; k < C; k++) {
+            rest[k] = sum[k] - log_of(columns[l * C + k]);
+            if (rest[k] > rest[best])
+                best = k;
+        }
+        for (size_t k = 0; k < C; k++)
+            total += exp(rest[k] - rest[best]);
+        expected[l] = exp(rest[classes[l]] - rest[best]) / total;
+        agrees[l] = best == classes[l];
+    }
+}
+
 const char *consensus_basis_name(enum consensus_basis basis)
 {
     switch (basis) {

@@ -16,6 +16,13 @@
 uint32_t consensus_posterior(const float *p_class, const float *p_confusion, const uint32_t *classes, size_t n,
                              size_t n_classes, double *posterior, double *why_labels, double *why_model);
 
+/* For each label of one instance, what the posterior would be without it: the model and the others' labels.
+ *   columns [n][C]: P(z_l | x, a_l, k) of each label for every true class k; classes [n] given labels; scratch [2 C].
+ *   expected [n]: posterior of the class the label names; agrees [n]: 1 when that class is the winner (lowest index on
+ *   ties), else 0. */
+void consensus_left_out(const float *p_class, const float *columns, const uint32_t *classes, size_t n, size_t n_classes,
+                        double *scratch, double *expected, unsigned char *agrees);
+
 enum consensus_basis {
     CONSENSUS_IN_SAMPLE,
     CONSENSUS_OUT_OF_FOLD,

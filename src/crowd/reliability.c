@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "crowd/consensus.h"
+#include "crowd/folded.h"
 #include "learn/status.h"
 
 #define CHUNK_BYTES ((size_t)32 << 20)
@@ -63,6 +65,8 @@ static enum amx_status chunks_init(struct chunks *c, const struct amx_model *mod
 static enum amx_status chunk_predict(struct chunks *c, size_t first, size_t *n, struct amx_error *err)
 {
     const struct amx_data *data = c->data;
+    const struct amx_pairs_prediction wanted = {
+        .p_class = c->p_class, .p_perf = c->p_perf, .p_confusion = c->p_confusion};
     size_t base = data->label_instance[first], last = base, count = 0;
 
     while (count < c->max_pairs && first + count < data->n_labels) {
@@ -74,9 +78,8 @@ static enum amx_status chunk_predict(struct chunks *c, size_t first, size_t *n, 
         last = instance;
     }
     *n = count;
-    const struct amx_pairs_prediction out = {.p_class = c->p_class, .p_perf = c->p_perf, .p_confusion = c->p_confusion};
     return amx_predict_pairs(c->model, AMX_NO_FOLD, data->features + base * data->n_features, last - base + 1, c->row,
-                             data->label_annotator + first, count, &out, err);
+                             data->label_annotator + first, count, &wanted, err);
 }
 
 /* Adds label number `j` of the chunk, given by annotator a. */
@@ -160,6 +163,207 @@ static enum amx_status reliability_init(struct reliability *r, size_t A, size_t 
     return r->mean != NULL && r->labels != NULL && r->per_class != NULL && r->evidence != NULL ? AMX_OK : AMX_NO_MEMORY;
 }
 
+/* ---- with folds ----------------------------------------------------------------------------------------------------
+ */
+
+static bool has_folds(const struct amx_model *model, const struct amx_data *data)
+{
+    struct amx_model_info info;
+
+    amx_model_info(model, &info);
+    return info.folds >= 2 && data->fold != NULL;
+}
+
+/* Labels of whole instances, predicted out of fold; one column of each label's matrix is all that is kept. */
+struct group {
+    size_t first, n;  /* labels */
+    size_t room;      /* labels that the arrays hold */
+    float *columns;   /* [n][C] P(z | x, a, k) for every k */
+    double *expected; /* [n] */
+    unsigned char *agrees;
+    int *fold;             /* [MAX_ROWS] */
+    double *scratch;       /* [2 C] */
+    uint64_t *accompanied; /* [A] labels on instances that others have labelled too */
+};
+
+static void group_done(struct group *g)
+{
+    free(g->columns);
+    free(g->expected);
+    free(g->agrees);
+    free(g->fold);
+    free(g->scratch);
+    free(g->accompanied);
+}
+
+/* As many whole instances from g->first on as a chunk has pairs for, but at least one. */
+static bool group_plan(struct group *g, const struct chunks *c)
+{
+    const struct amx_data *data = c->data;
+    const size_t C = data->n_classes, base = data->label_instance[g->first];
+    size_t end = g->first, bytes;
+
+    while (end < data->n_labels && data->label_instance[end] - base < MAX_ROWS) {
+        size_t next = end;
+
+        while (next < data->n_labels && data->label_instance[next] == data->label_instance[end])
+            next++;
+        if (end > g->first && next - g->first > c->max_pairs)
+            break;
+        end = next;
+    }
+    g->n = end - g->first;
+    if (g->n <= g->room)
+        return true;
+    free(g->columns);
+    free(g->expected);
+    free(g->agrees);
+    g->room = 0;
+    g->columns = amx_size_mul(&bytes, g->n, C * sizeof *g->columns) ? malloc(bytes) : NULL;
+    g->expected = malloc(g->n * sizeof *g->expected);
+    g->agrees = malloc(g->n);
+    if (g->columns == NULL || g->expected == NULL || g->agrees == NULL)
+        return false;
+    g->room = g->n;
+    return true;
+}
+
+/* Columns of all labels of the group, and p_class of its instances, each by the members that did not see them. */
+static enum amx_status group_predict(struct group *g, struct chunks *c, struct amx_error *err)
+{
+    const struct amx_data *data = c->data;
+    const size_t C = data->n_classes, base = data->label_instance[g->first];
+    const size_t rows = data->label_instance[g->first + g->n - 1] - base + 1;
+    enum amx_status status = AMX_OK;
+
+    for (size_t i = 0; i < rows; i++)
+        g->fold[i] = (int)data->fold[base + i];
+    for (size_t at = 0; at < g->n && status == AMX_OK; at += c->max_pairs) {
+        const struct amx_pairs_prediction wanted = {.p_class = c->p_class, .p_confusion = c->p_confusion};
+        size_t n = g->n - at < c->max_pairs ? g->n - at : c->max_pairs;
+        const uint32_t *classes = data->label_class + g->first + at;
+
+        for (size_t j = 0; j < n; j++)
+            c->row[j] = (uint32_t)(data->label_instance[g->first + at + j] - base);
+        status = folded_predict_pairs(c->model, g->fold, data->features + base * data->n_features, rows, c->row,
+                                      data->label_annotator + g->first + at, n, &wanted, err);
+        for (size_t j = 0; status == AMX_OK && j < n; j++) {
+            for (size_t k = 0; k < C; k++)
+                g->columns[(at + j) * C + k] = c->p_confusion[(j * C + k) * C + classes[j]];
+        }
+    }
+    return status;
+}
+
+static void group_add(struct group *g, const struct chunks *c, struct reliability *r)
+{
+    const struct amx_data *data = c->data;
+    const size_t C = data->n_classes, base = data->label_instance[g->first];
+
+    for (size_t at = 0; at < g->n;) {
+        const size_t instance = data->label_instance[g->first + at];
+        const uint32_t *annotator = data->label_annotator + g->first + at;
+        size_t n = 0;
+
+        while (at + n < g->n && data->label_instance[g->first + at + n] == instance)
+            n++;
+        consensus_left_out(c->p_class + (instance - base) * C, g->columns + at * C, data->label_class + g->first + at,
+                           n, C, g->scratch, g->expected, g->agrees);
+        for (size_t l = 0; l < n; l++) {
+            r->expected_correct[annotator[l]] += g->expected[l];
+            if (n > 1) {
+                r->agreement[annotator[l]] += g->agrees[l];
+                g->accompanied[annotator[l]]++;
+            }
+        }
+        at += n;
+    }
+}
+
+static enum amx_status left_out_of(struct chunks *c, struct reliability *r, struct amx_error *err)
+{
+    const size_t A = r->n_annotators, C = r->n_classes;
+    struct group g = {.first = 0};
+    enum amx_status status = AMX_OK;
+
+    g.fold = malloc(MAX_ROWS * sizeof *g.fold);
+    g.scratch = malloc(2 * C * sizeof *g.scratch);
+    g.accompanied = calloc(A + 1, sizeof *g.accompanied);
+    r->expected_correct = calloc(A + 1, sizeof *r->expected_correct);
+    r->agreement = calloc(A + 1, sizeof *r->agreement);
+    if (g.fold == NULL || g.scratch == NULL || g.accompanied == NULL || r->expected_correct == NULL ||
+        r->agreement == NULL)
+        status = amx_fail_memory(err);
+    while (status == AMX_OK && g.first < c->data->n_labels) {
+        if (!group_plan(&g, c))
+            status = amx_fail_memory(err);
+        if (status == AMX_OK)
+            status = group_predict(&g, c, err);
+        if (status == AMX_OK)
+            group_add(&g, c, r);
+        g.first += g.n;
+    }
+    for (size_t a = 0; a < A && status == AMX_OK; a++) {
+        r->expected_correct[a] = r->labels[a] > 0 ? r->expected_correct[a] / (double)r->labels[a] : (double)NAN;
+        r->agreement[a] = g.accompanied[a] > 0 ? r->agreement[a] / (double)g.accompanied[a] : (double)NAN;
+    }
+    group_done(&g);
+    return status;
+}
+
+/* How far apart the instances are that `all` is a mean over: 1 = all of them. */
+static size_t all_step(size_t N, size_t A, size_t C)
+{
+    size_t cells, n;
+
+    if (!amx_size_mul(&cells, A > 0 ? A : 1, C * C))
+        cells = SIZE_MAX;
+    n = RELIABILITY_ALL_CELLS / cells;
+    n = n < RELIABILITY_ALL_LEAST ? RELIABILITY_ALL_LEAST : n;
+    return N <= n ? 1 : (N + n - 1) / n;
+}
+
+/* Neighbours are predicted together when they all count and their pairs fit. */
+static size_t rows_at_once(size_t step, size_t A, size_t max_pairs)
+{
+    size_t rows = A > 0 ? max_pairs / A : 1;
+
+    return step > 1 || rows < 1 ? 1 : rows > MAX_ROWS ? MAX_ROWS : rows;
+}
+
+/* By the whole ensemble, like `mean`: the two differ only in the instances they are taken over. */
+static enum amx_status all_of(struct chunks *c, struct reliability *r, struct amx_error *err)
+{
+    const struct amx_data *data = c->data;
+    const size_t A = r->n_annotators, step = all_step(data->n_instances, A, r->n_classes);
+    const size_t block = c->max_pairs; /* annotators at once */
+    const struct amx_prediction wanted = {.p_perf = c->p_perf};
+    uint32_t *annotators = malloc((block + 1) * sizeof *annotators);
+    enum amx_status status = AMX_OK;
+    size_t n = 0;
+
+    r->all = calloc(A + 1, sizeof *r->all);
+    if (annotators == NULL || r->all == NULL)
+        status = amx_fail_memory(err);
+    for (size_t i = 0, rows; i < data->n_instances && status == AMX_OK; i += rows * step, n += rows) {
+        rows = rows_at_once(step, A, block);
+        rows = rows > data->n_instances - i ? data->n_instances - i : rows;
+        for (size_t first = 0; first < A && status == AMX_OK; first += block) {
+            size_t m = A - first < block ? A - first : block;
+
+            for (size_t j = 0; j < m; j++)
+                annotators[j] = (uint32_t)(first + j);
+            status = amx_predict(c->model, data->features + i * data->n_features, rows, annotators, m, &wanted, err);
+            for (size_t j = 0; status == AMX_OK && j < rows * m; j++)
+                r->all[first + j % m] += (double)c->p_perf[j];
+        }
+    }
+    for (size_t a = 0; a < A && status == AMX_OK; a++)
+        r->all[a] = r->labels[a] > 0 ? r->all[a] / (double)n : (double)NAN;
+    free(annotators);
+    return status;
+}
+
 enum amx_status reliability_of_model(const struct amx_model *model, const struct amx_data *data,
                                      struct reliability *out, struct amx_error *err)
 {
@@ -181,6 +385,10 @@ enum amx_status reliability_of_model(const struct amx_model *model, const struct
     }
     if (status == AMX_OK)
         status = population_of(&chunks, &r.population, err);
+    if (status == AMX_OK && has_folds(model, data))
+        status = left_out_of(&chunks, &r, err);
+    if (status == AMX_OK && has_folds(model, data))
+        status = all_of(&chunks, &r, err);
     chunks_done(&chunks);
     if (status != AMX_OK) {
         reliability_done(&r);
@@ -193,6 +401,9 @@ enum amx_status reliability_of_model(const struct amx_model *model, const struct
 
 void reliability_done(struct reliability *r)
 {
+    free(r->all);
+    free(r->expected_correct);
+    free(r->agreement);
     free(r->confusion);
     free(r->evidence);
     free(r->per_class);

@@ -1,4 +1,5 @@
-/* reliability.h - how good each annotator is, from a model: means of p_perf over the train instances it labelled. */
+/* reliability.h - how good each annotator is, from a model: means of p_perf over the train instances it labelled, and,
+ * when the model has folds, what the others and the model say about its labels without having seen them. */
 #ifndef CROWD_RELIABILITY_H
 #define CROWD_RELIABILITY_H
 
@@ -11,11 +12,22 @@ struct reliability {
     double *per_class; /* [A][C] diagonal of its average confusion: sum_x p(k|x) P(k|x,a,k) / sum_x p(k|x) */
     double *evidence;  /* [A][C] sum_x p(k|x) over the instances it labelled: expected labels with that true class */
     double *confusion; /* [A][C][C] average confusion, rows = true class; NULL when over 2^26 cells */
-    double population; /* mean p_perf of an unseen annotator over all train instances */
+    /* Only when the model has folds and the data say which fold each instance is of; else NULL. */
+    double *all;              /* [A] mean p_perf over all instances, labelled by it or not; NaN without labels */
+    double *expected_correct; /* [A] mean posterior of the class it gave, its own label left out; NaN without labels */
+    double *agreement;        /* [A] share of its labels that are the consensus of the others' labels (and of the model,
+                               * out of fold), over the instances others have labelled too; NaN without any */
+    double population;        /* mean p_perf of an unseen annotator over all train instances */
 };
 
 /* From the training data of the model (or any labelled data of the same annotators). Works in chunks of bounded memory
- * (about 32 MiB besides the result). Caller calls reliability_done. */
+ * (about 32 MiB besides the result). `all` is of every instance up to RELIABILITY_ALL_CELLS cells of confusion matrices
+ * (instances x annotators x C x C); with more, of as many instances as that allows (at least RELIABILITY_ALL_LEAST),
+ * evenly spaced in the order given. Caller calls reliability_done. */
+enum {
+    RELIABILITY_ALL_CELLS = 1000000000,
+    RELIABILITY_ALL_LEAST = 64
+};
 AMX_CHECK enum amx_status reliability_of_model(const struct amx_model *model, const struct amx_data *data,
                                                struct reliability *out, struct amx_error *err);
 void reliability_done(struct reliability *reliability);

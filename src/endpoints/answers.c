@@ -204,8 +204,23 @@ bool answers_snapshot(struct http_request *rq, const struct project_info *projec
 {
     struct amx_error err = {0};
     enum amx_status status = snapshots_get(service_of(rq)->snapshots, project->id, out, &err);
-    if (status == AMX_OK) {
+    if (status == AMX_OK && (*out)->model != NULL) {
         return true;
+    }
+    if (status == AMX_OK) {
+        problem_reply_as(rq, PROBLEM_NO_MODEL,
+                         "The active model %lld was made from labels alone (%s): it predicts nothing. GET "
+                         "/v1/projects/%s/consensus has the class of every labelled instance.",
+                         (long long)(*out)->number, (*out)->info.method, project->name);
+        snapshot_unref(*out);
+        return false;
+    }
+    if (status == AMX_NOT_FOUND && project->feature_dim == 0) {
+        problem_reply_as(rq, PROBLEM_NO_MODEL,
+                         "The project \"%s\" has no features to predict from; its training-runs and GET "
+                         "/v1/projects/%s/consensus work on labels alone.",
+                         project->name, project->name);
+        return false;
     }
     if (status == AMX_NOT_FOUND) {
         problem_reply_as(rq, PROBLEM_NO_MODEL,

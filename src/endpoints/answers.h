@@ -17,7 +17,8 @@
 #include "work/catalog.h"
 #include "work/snapshots.h"
 
-/* The project's active model. False: it has replied (409 no-model when there is none). Caller unrefs *out. */
+/* The project's active model, one that predicts. False: it has replied (409 no-model when there is none, or when it was
+ * made from labels alone). Caller unrefs *out. */
 bool answers_snapshot(struct http_request *rq, const struct project_info *project, struct model_snapshot **out);
 
 #define ANSWERS_ORIENTATION "rows = true class, columns = given label"

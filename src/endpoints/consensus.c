@@ -1,18 +1,21 @@
 /* consensus.c - GET .../consensus and .../consensus/{instance}.
  *
- * With an active model the posterior of model and labels; without one the votes; with ?method= that method on labels
- * alone. Dawid-Skene needs all labels at once, so it is made in the background and kept while the labels stay as they
- * are (crowd_view.h). Filters on what is derived (resolved, disputed, min_confidence) are applied here, block by block;
+ * With an active model the posterior of model and labels (a run on labels alone left its own); without one the votes;
+ * with ?method= that method on labels alone, or crowdlab, which takes the model's out-of-fold probabilities besides.
+ * All methods but the vote need all labels at once, so they are made in the background and kept while the labels stay
+ * as they are (crowd_view.h). Filters on what is derived (resolved, disputed, min_confidence) are applied here, block by block;
  * a page ends early after LOOK_MAX instances looked at, with a cursor to go on.
  */
-#include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "crowd/aggregate.h"
 #include "endpoints/answers.h"
 #include "endpoints/auth.h"
 #include "endpoints/background.h"
 #include "endpoints/consensus_items.h"
+#include "endpoints/crowd_view.h"
 #include "endpoints/page.h"
 #include "endpoints/problem.h"
 #include "endpoints/routes.h"
@@ -21,10 +24,17 @@
 #include "util/jsonx.h"
 #include "util/numbers.h"
 
-enum { LOOK_MAX = 20000 };
+enum {
+    LOOK_MAX = 20000
+};
 #define ANSWER_MAX_BYTES ((size_t)256 << 20)
 
-enum method { METHOD_MODEL, METHOD_MAJORITY, METHOD_DAWID_SKENE };
+enum method {
+    METHOD_MODEL,
+    METHOD_MAJORITY,
+    METHOD_VIEW,
+    METHOD_CROWDLAB
+};
 
 /* One request; hangs on it (or, for a stream, belongs to the stream). */
 struct work {
@@ -35,6 +45,7 @@ struct work {
     struct crowd_view *view;
     struct consensus_items items;
     enum method method;
+    const char *method_name; /* static; NULL = by the model */
     enum http_format format;
     struct page page;
     size_t n_ids;
@@ -66,14 +77,7 @@ static void work_released(struct request_state *state)
 
 static bool passes(const struct work *w, size_t i)
 {
-    const struct consensus_item *item = &w->items.items[i];
-    if (w->resolved >= 0 && (!item->state.known || item->state.resolved != (w->resolved == 1))) {
-        return false;
-    }
-    if (w->disputed >= 0 && (!item->state.known || item->state.disputed != (w->disputed == 1))) {
-        return false;
-    }
-    return w->min_confidence <= 0 || item->confidence >= w->min_confidence; /* false for NaN */
+    return consensus_items_pass(&w->items, i, w->resolved, w->disputed, w->min_confidence);
 }
 
 /* Reads and computes the next block after *after. */
@@ -92,11 +96,14 @@ static enum amx_status next_block(struct work *w, struct db *db, int64_t *after,
 /* Head of the answer as text without its closing brace. */
 static bool write_head(struct buf *out, const struct work *w)
 {
-    static const char *const names[] = {NULL, "majority_vote", "dawid_skene"};
-    json_t *head = answers_head(w->project, w->snapshot, w->label_seq);
-    bool ok = head != NULL &&
-              json_put(head, "method", names[w->method] == NULL ? json_null() : json_string(names[w->method])) &&
-              jsonx_write(out, head) == AMX_OK;
+    bool stored = w->snapshot != NULL && w->snapshot->labels != NULL; /* as of when its run read the labels */
+    json_t *head = answers_head(w->project, w->snapshot, stored ? -1 : w->label_seq);
+    bool ok =
+        head != NULL && json_put(head, "method", w->method_name == NULL ? json_null() : json_string(w->method_name));
+    if (ok && w->method == METHOD_CROWDLAB) { /* the labels may name classes that the model does not know */
+        ok = json_put(head, "classes", answers_strings(w->project->classes, w->project->n_classes));
+    }
+    ok = ok && jsonx_write(out, head) == AMX_OK;
     json_decref(head);
     if (ok) {
         out->n--;
@@ -270,8 +277,13 @@ static void reply(struct http_request *rq, struct work *w)
 {
     struct amx_error err = {0};
     w->items.project = w->project;
-    w->items.snapshot = w->snapshot;
-    w->items.view = w->method == METHOD_DAWID_SKENE ? w->view : NULL;
+    if (w->view != NULL) {
+        w->items.made =
+            (struct consensus_made){w->view->n_instances, w->view->n_classes, w->view->instance_ids, w->view->posterior,
+                                    w->method == METHOD_CROWDLAB ? CONSENSUS_OUT_OF_FOLD : CONSENSUS_LABELS_ONLY};
+    } else {
+        consensus_items_use(&w->items, w->snapshot);
+    }
     w->items.may_gold = auth_has(rq, SCOPE_GOLD);
     enum amx_status status = consensus_items_init(&w->items, &err);
     if (status != AMX_OK) {
@@ -291,42 +303,63 @@ static void reply(struct http_request *rq, struct work *w)
 /* ---- the request
  * ----------------------------------------------------------------------------------------------------- */
 
+static struct crowd_ask ask_of(const struct work *w)
+{
+    return (struct crowd_ask){w->method_name, w->method == METHOD_CROWDLAB ? w->snapshot : NULL};
+}
+
 static void make_view(void *context)
 {
     struct work *w = context;
-    w->status = crowd_view_make(w->service, w->project, &w->view, &w->err);
+    const struct crowd_ask ask = ask_of(w);
+    w->status = crowd_view_make(w->service, w->project, &ask, &w->view, &w->err);
 }
 
 static void view_made(struct http_request *rq)
 {
     struct work *w = http_data(rq);
-    if (w->status != AMX_OK) {
-        w->err.code = w->status;
+    w->err.code = w->status;
+    if (w->status == AMX_INVALID || w->status == AMX_TOO_LARGE) {
+        problem_reply_as(rq, PROBLEM_INVALID_SETTING, "%s: %s", w->method_name, w->err.text);
+    } else if (w->status == AMX_NOTHING) {
+        problem_reply_as(rq, PROBLEM_CONFLICT, "%s: %s", w->method_name, w->err.text);
+    } else if (w->status == AMX_CANCELLED) {
+        problem_reply_error(rq, PROBLEM_STOPPING, &w->err);
+    } else if (w->status != AMX_OK) {
         problem_reply(rq, &w->err);
-        return;
+    } else {
+        w->label_seq = w->view->label_seq;
+        reply(rq, w);
     }
-    if (!w->view->has_dawid_skene && w->view->n_instances > 0) {
-        problem_reply_as(
-            rq, PROBLEM_INVALID_BODY,
-            "dawid_skene needs two labels per labelled instance on the average, and not too many for one answer.");
-        return;
-    }
-    w->label_seq = w->view->label_seq;
-    reply(rq, w);
 }
 
-static bool read_method(struct http_request *rq, enum method *out)
+static void refuse_method(struct http_request *rq, const char *text)
+{
+    char names[400] = "";
+    size_t n, at = 0;
+    const struct aggregate_method *methods = aggregate_methods(&n);
+    for (size_t i = 0; i < n && at < sizeof names; i++) {
+        at += (size_t)snprintf(names + at, sizeof names - at, "%s, ", methods[i].name);
+    }
+    problem_reply_as(rq, PROBLEM_INVALID_SETTING, "method is one of %s%s, not \"%.40s\".", names, CROWD_VIEW_CROWDLAB,
+                     text);
+}
+
+static bool read_method(struct http_request *rq, struct work *w)
 {
     const char *text = http_query(rq, "method");
     if (text == NULL) {
-        *out = METHOD_MODEL;
-    } else if (strcmp(text, "majority_vote") == 0) {
-        *out = METHOD_MAJORITY;
-    } else if (strcmp(text, "dawid_skene") == 0) {
-        *out = METHOD_DAWID_SKENE;
+        return true; /* METHOD_MODEL */
+    }
+    const struct aggregate_method *found = aggregate_find(text);
+    if (found != NULL) {
+        w->method_name = found->name;
+        w->method = strcmp(text, "majority_vote") == 0 ? METHOD_MAJORITY : METHOD_VIEW;
+    } else if (strcmp(text, CROWD_VIEW_CROWDLAB) == 0) {
+        w->method_name = CROWD_VIEW_CROWDLAB;
+        w->method = METHOD_CROWDLAB;
     } else {
-        problem_reply_as(rq, PROBLEM_INVALID_SETTING,
-                         "method is majority_vote or dawid_skene; \"%.40s\" is not in this build.", text);
+        refuse_method(rq, text);
         return false;
     }
     return true;
@@ -358,6 +391,28 @@ static bool read_filters(struct http_request *rq, struct work *w)
     return read_tristate(rq, "resolved", &w->resolved) && read_tristate(rq, "disputed", &w->disputed);
 }
 
+/* crowdlab takes p(k | x) from members that did not see an instance's labels. Replies with what is missing when false.
+ */
+static bool check_crowdlab(struct http_request *rq, const struct work *w)
+{
+    static const char how[] = "crowdlab needs a model's probabilities out of fold; train one with folds, as in "
+                              "{\"folds\": 5}";
+    if (w->method != METHOD_CROWDLAB) {
+        return true;
+    }
+    if (w->project->feature_dim == 0) {
+        problem_reply_as(rq, PROBLEM_CONFLICT, "crowdlab needs a model, and a project without features has none.");
+    } else if (w->snapshot == NULL) {
+        problem_reply_as(rq, PROBLEM_NO_MODEL, "There is no active model: %s.", how);
+    } else if (w->snapshot->info.folds < 2) {
+        problem_reply_as(rq, PROBLEM_CONFLICT, "The active model %lld has no folds: %s.",
+                         (long long)w->snapshot->number, how);
+    } else {
+        return true;
+    }
+    return false;
+}
+
 /* The project's label_seq now, and the active model if it is wanted and there is one. Replies when false. */
 static bool read_state(struct http_request *rq, struct work *w)
 {
@@ -372,7 +427,7 @@ static bool read_state(struct http_request *rq, struct work *w)
     if (status == AMX_OK) {
         w->label_seq = row.label_seq;
         project_row_done(&row);
-        if (w->method == METHOD_MODEL) {
+        if (w->method == METHOD_MODEL || w->method == METHOD_CROWDLAB) {
             status = snapshots_get(w->service->snapshots, w->project->id, &w->snapshot, &err);
             status = status == AMX_NOT_FOUND ? AMX_OK : status;
         }
@@ -380,8 +435,9 @@ static bool read_state(struct http_request *rq, struct work *w)
     if (status != AMX_OK) {
         err.code = status;
         problem_reply(rq, &err);
+        return false;
     }
-    return status == AMX_OK;
+    return check_crowdlab(rq, w);
 }
 
 static void go_on(struct http_request *rq, struct work *w)
@@ -389,12 +445,14 @@ static void go_on(struct http_request *rq, struct work *w)
     if (!read_state(rq, w)) {
         return;
     }
-    if (w->method != METHOD_DAWID_SKENE) {
+    if (w->method != METHOD_VIEW && w->method != METHOD_CROWDLAB) {
         reply(rq, w);
         return;
     }
-    w->view = crowd_view_get(w->project->id, w->label_seq);
+    const struct crowd_ask ask = ask_of(w);
+    w->view = crowd_view_get(w->project->id, w->label_seq, &ask);
     if (w->view != NULL) {
+        w->status = AMX_OK;
         view_made(rq);
     } else {
         background_run(rq, make_view, w, view_made);
@@ -420,8 +478,8 @@ static void list_consensus(struct http_request *rq)
     static const char *const filters[] = {"resolved", "disputed", "min_confidence", "method", "id", NULL};
     static const unsigned offered = 1u << HTTP_FORMAT_JSON | 1u << HTTP_FORMAT_CSV | 1u << HTTP_FORMAT_NDJSON;
     struct work *w = work_new(rq);
-    if (w == NULL || !page_parse(rq, filters, &w->page) || !instance_batch_ids(rq, &w->n_ids) ||
-        !read_method(rq, &w->method) || !read_filters(rq, w)) {
+    if (w == NULL || !page_parse(rq, filters, &w->page) || !instance_batch_ids(rq, &w->n_ids) || !read_method(rq, w) ||
+        !read_filters(rq, w)) {
         return;
     }
     w->format = http_negotiate(rq, w->n_ids > 0 ? 1u << HTTP_FORMAT_JSON : offered);
@@ -434,7 +492,7 @@ static void get_consensus(struct http_request *rq)
 {
     static const char *const queries[] = {"method", NULL};
     struct work *w = work_new(rq);
-    if (w == NULL || !http_query_only(rq, queries) || !read_method(rq, &w->method)) {
+    if (w == NULL || !http_query_only(rq, queries) || !read_method(rq, w)) {
         return;
     }
     w->single = true;

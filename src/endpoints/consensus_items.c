@@ -1,6 +1,7 @@
 /* consensus_items.c - see consensus_items.h.
  *
- * With a model: posterior proportional to p(k | x) times prod P(z | x, a, k) over the labels (crowd/consensus.h). The
+ * With a model: posterior proportional to p(k | x) times prod P(z | x, a, k) over the labels (crowd/consensus.h), by the
+ * members that never saw the instance's labels when the model has folds: the fold follows from the instance's name. The
  * matrices P(. | x, a, .) are C x C per label, so a block is computed in runs of instances whose labels together need
  * at most PAIR_NUMBERS numbers. An instance without features cannot be asked of the model: it gets its votes, and says
  * so by its basis. Classes appended after the model was made are unknown to it: labels of them count as votes only.
@@ -11,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "crowd/folded.h"
 #include "crowd/majority.h"
 #include "endpoints/answers.h"
 #include "store/labels.h"
@@ -18,8 +20,15 @@
 #include "util/jsonx.h"
 #include "util/numbers.h"
 #include "util/size.h"
+#include "work/label_model.h"
+#include "work/training_data.h"
 
-enum { PAIR_NUMBERS = 8 << 20, NAMES_MAX_BYTES = 64 << 20, ITEM_BYTES = 1500, NUMBER_BYTES = 14 };
+enum {
+    PAIR_NUMBERS = 8 << 20,
+    NAMES_MAX_BYTES = 64 << 20,
+    ITEM_BYTES = 1500,
+    NUMBER_BYTES = 14
+};
 #define NO_WHY SIZE_MAX
 
 static void *array(size_t n, size_t item)
@@ -39,8 +48,9 @@ enum amx_status consensus_items_init(struct consensus_items *c, struct amx_error
         c->items = array(c->block, sizeof *c->items);
         c->p_class = array(numbers, sizeof *c->p_class);
         c->posterior = array(numbers, sizeof *c->posterior);
+        c->fold = array(c->block, sizeof *c->fold);
     }
-    if (c->items == NULL || c->p_class == NULL || c->posterior == NULL) {
+    if (c->items == NULL || c->fold == NULL || c->p_class == NULL || c->posterior == NULL) {
         return error_set(err, AMX_NO_MEMORY, "Out of memory.");
     }
     return AMX_OK;
@@ -52,9 +62,32 @@ void consensus_items_done(struct consensus_items *c)
     buf_done(&c->names);
     free(c->items);
     free(c->labels);
+    free(c->fold);
     free(c->p_class);
     free(c->posterior);
     free(c->why);
+}
+
+void consensus_items_use(struct consensus_items *c, const struct model_snapshot *snapshot)
+{
+    c->snapshot = snapshot;
+    if (snapshot != NULL && snapshot->labels != NULL) {
+        const struct label_model *labels = snapshot->labels;
+        c->made = (struct consensus_made){labels->n_instances, labels->n_classes, labels->instance_ids,
+                                          labels->posterior, CONSENSUS_LABELS_ONLY};
+    }
+}
+
+bool consensus_items_pass(const struct consensus_items *c, size_t i, int resolved, int disputed, double min_confidence)
+{
+    const struct consensus_item *item = &c->items[i];
+    if (resolved >= 0 && (!item->state.known || item->state.resolved != (resolved == 1))) {
+        return false;
+    }
+    if (disputed >= 0 && (!item->state.known || item->state.disputed != (disputed == 1))) {
+        return false;
+    }
+    return min_confidence <= 0 || item->confidence >= min_confidence; /* false for NaN */
 }
 
 /* ---- labels
@@ -107,6 +140,15 @@ static enum amx_status read_labels(struct consensus_items *c, struct db *db, str
     return AMX_OK;
 }
 
+int consensus_fold(const struct model_snapshot *snapshot, const struct instance_batch *batch, size_t i)
+{
+    int folds = snapshot->info.folds;
+    if (folds < 2 || !batch->rows[i].was_train) {
+        return AMX_NO_FOLD;
+    }
+    return (int)fold_of(instance_batch_name(batch, i), snapshot->info.seed, folds);
+}
+
 /* ---- labels alone
  * ---------------------------------------------------------------------------------------------------- */
 
@@ -144,25 +186,40 @@ static void by_votes(struct consensus_items *c, size_t i, const uint32_t *counts
     }
 }
 
-static void by_dawid_skene(struct consensus_items *c, size_t i)
+static size_t find_made(const struct consensus_made *made, int64_t id)
 {
+    size_t low = 0, high = made->n;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (made->instance_ids[middle] < id) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low < made->n && made->instance_ids[low] == id ? low : SIZE_MAX;
+}
+
+/* False: the posterior made before says nothing of this instance. */
+static bool by_made(struct consensus_items *c, size_t i)
+{
+    const struct consensus_made *made = &c->made;
     struct consensus_item *item = &c->items[i];
     double *posterior = c->posterior + i * c->n_classes;
-    size_t at = crowd_view_instance(c->view, c->batch.rows[i].id), best = 0;
-    item->basis = CONSENSUS_LABELS_ONLY;
-    item->class_ = CROWD_NO_CLASS;
-    item->confidence = (double)NAN;
-    if (at == SIZE_MAX || c->view->n_classes != c->n_classes) {
-        return;
+    size_t at = find_made(made, c->batch.rows[i].id), best = 0;
+    if (at == SIZE_MAX || made->n_classes > c->n_classes) {
+        return false;
     }
-    for (size_t k = 0; k < c->n_classes; k++) {
-        posterior[k] = (double)c->view->posterior[at * c->n_classes + k];
+    for (size_t k = 0; k < c->n_classes; k++) { /* classes appended since have no part in it */
+        posterior[k] = k < made->n_classes ? (double)made->posterior[at * made->n_classes + k] : 0;
         if (posterior[k] > posterior[best]) {
             best = k;
         }
     }
+    item->basis = made->basis;
     item->class_ = (uint32_t)best;
     item->confidence = posterior[best];
+    return true;
 }
 
 /* ---- the model
@@ -218,7 +275,7 @@ static void posterior_of(struct consensus_items *c, size_t i, const struct run *
     struct consensus_item *item = &c->items[i];
     size_t n_classes = c->n_classes, pair = 0;
     double *posterior = c->posterior + i * n_classes;
-    item->basis = CONSENSUS_IN_SAMPLE;
+    item->basis = c->snapshot->info.folds >= 2 ? CONSENSUS_OUT_OF_FOLD : CONSENSUS_IN_SAMPLE;
     item->why = item->first + i; /* one more than its labels for every instance before */
     item->class_ = consensus_posterior(c->p_class + i * n_classes, r->confusion + first_pair * n_classes * n_classes,
                                        r->class_ + first_pair, n_pairs, n_classes, posterior, scratch,
@@ -238,6 +295,7 @@ static enum amx_status compute_run(struct consensus_items *c, struct run *r, str
         return status;
     }
     for (size_t i = r->begin; i < r->end; i++) {
+        c->fold[i] = consensus_fold(c->snapshot, &c->batch, i);
         for (size_t l = 0; l < c->items[i].n_labels; l++) {
             const struct consensus_label *label = &c->labels[c->items[i].first + l];
             if (c->batch.rows[i].has_features && known_to_model(c, label)) {
@@ -247,12 +305,11 @@ static enum amx_status compute_run(struct consensus_items *c, struct run *r, str
             }
         }
     }
+    const struct amx_pairs_prediction out = {.p_class = c->p_class + r->begin * c->n_classes,
+                                             .p_confusion = r->confusion};
     status =
-        amx_predict_pairs(c->snapshot->model, AMX_NO_FOLD, c->batch.features + r->begin * c->batch.n_features,
-                          r->end - r->begin, r->row, r->annotator, n,
-                          &(struct amx_pairs_prediction){.p_class = c->p_class + r->begin * c->n_classes,
-                                                         .p_confusion = r->confusion},
-                          err);
+        folded_predict_pairs(c->snapshot->model, c->fold + r->begin, c->batch.features + r->begin * c->batch.n_features,
+                             r->end - r->begin, r->row, r->annotator, n, &out, err);
     double *scratch = status == AMX_OK ? array(n, sizeof *scratch) : NULL;
     if (status == AMX_OK && scratch == NULL) {
         status = error_set(err, AMX_NO_MEMORY, "Out of memory.");
@@ -303,16 +360,14 @@ enum amx_status consensus_items_compute(struct consensus_items *c, struct db *db
 {
     uint32_t *counts = array(c->project->n_classes, sizeof *counts);
     enum amx_status status = counts == NULL ? error_set(err, AMX_NO_MEMORY, "Out of memory.") : read_labels(c, db, err);
-    if (status == AMX_OK && c->snapshot != NULL) {
+    if (status == AMX_OK && c->snapshot != NULL && c->snapshot->model != NULL) {
         status = by_model(c, err);
     }
     for (size_t i = 0; status == AMX_OK && i < c->batch.n; i++) {
         struct consensus_item *item = &c->items[i];
         const struct project_settings *settings = &c->project->settings;
         item->majority = vote(c, item, counts);
-        if (item->why == NO_WHY && c->view != NULL) {
-            by_dawid_skene(c, i);
-        } else if (item->why == NO_WHY) {
+        if (item->why == NO_WHY && !by_made(c, i)) {
             by_votes(c, i, counts);
         }
         item->state = consensus_settle(item->basis, c->may_gold && c->batch.rows[i].has_gold,

@@ -70,6 +70,7 @@ static enum amx_status append(struct instance_batch *batch, const struct instanc
     struct batch_instance *to = &batch->rows[batch->n];
     *to = (struct batch_instance){.id = row->id, .name = batch->names.n, .n_name = row->name.n};
     to->has_gold = row->gold_class >= 0;
+    to->was_train = row->was_train;
     to->has_features = row->features != NULL && row->n_features == batch->n_features;
     float *features = batch->features + batch->n * batch->n_features;
     if (to->has_features) {

@@ -19,6 +19,7 @@ struct batch_instance {
     int64_t id;
     size_t name, n_name; /* offset in names */
     bool has_features, has_gold;
+    bool was_train; /* of split train, now or before */
 };
 
 struct instance_batch {

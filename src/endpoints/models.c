@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "crowd/aggregate.h"
 #include "endpoints/auth.h"
 #include "endpoints/page.h"
 #include "endpoints/problem.h"
@@ -19,6 +20,7 @@
 #include "util/digest.h"
 #include "util/jsonx.h"
 #include "util/numbers.h"
+#include "work/selection_json.h"
 #include "work/snapshots.h"
 
 enum { PIECE_BYTES = 65536 };
@@ -40,6 +42,15 @@ static json_t *stored_object(struct slice text)
     return json;
 }
 
+/* Metrics, and beside them how method auto chose. */
+static bool put_metrics(json_t *json, struct slice text)
+{
+    json_t *metrics = stored_object(text);
+    bool ok = selection_lift(json, metrics) == 0;
+
+    return json_put(json, "metrics", metrics) && ok;
+}
+
 json_t *model_json(const struct model_row *row)
 {
     const struct model_new *about = &row->about;
@@ -51,8 +62,9 @@ json_t *model_json(const struct model_row *row)
     ok = ok && json_put(json, "method", text_or_null(about->method));
     ok = ok && json_put(json, "seed", json_integer(about->seed));
     ok = ok && json_put(json, "ensemble", json_integer(about->ensemble));
+    ok = ok && json_put(json, "folds", json_integer(about->folds));
     ok = ok && json_put(json, "settings", stored_object(about->settings));
-    ok = ok && json_put(json, "metrics", stored_object(row->metrics));
+    ok = ok && put_metrics(json, row->metrics);
     ok = ok && json_put(json, "labels_used", json_integer(about->labels_used));
     ok = ok && json_put(json, "instances_used",
                         about->instances_used < 0 ? json_null() : json_integer(about->instances_used));
@@ -218,8 +230,21 @@ static enum http_pull pull_piece(struct http_request *rq, void *context, struct 
     return HTTP_PULL_MORE;
 }
 
+/* Results of labels alone are of this project only: they name instances by number. */
+static bool has_file(const struct project_info *project, const struct model_row *row)
+{
+    return project->feature_dim > 0 || aggregate_find(row->about.method.bytes) == NULL;
+}
+
 static void reply_file(struct http_request *rq, const struct project_info *project, const struct model_row *row)
 {
+    if (!has_file(project, row)) {
+        problem_reply_as(rq, PROBLEM_CONFLICT,
+                         "The model %lld was made from labels alone (%s) and has no model file; GET "
+                         "/v1/projects/%s/consensus?format=csv is what it says.",
+                         (long long)row->number, row->about.method.bytes, project->name);
+        return;
+    }
     char etag[DIGEST_HEX_BYTES + 2], hex[DIGEST_HEX_BYTES], disposition[160];
     (void)snprintf(etag, sizeof etag, "\"%s\"", digest_hex(row->sha256, hex));
     (void)snprintf(disposition, sizeof disposition, "attachment; filename=\"%s-%lld.amxmodel\"", project->name,

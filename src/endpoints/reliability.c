@@ -22,6 +22,8 @@
 
 #define ANSWER_MAX_BYTES ((size_t)256 << 20)
 
+static const struct crowd_ask no_method = {NULL, NULL};
+
 /* One request; hangs on it (or, for a stream, belongs to the stream). */
 struct work {
     struct request_state state; /* first */
@@ -209,7 +211,7 @@ static json_t *at_instance(const struct work *w, const float *features)
 {
     size_t n_classes = w->items.n_classes;
     json_t *json = json_pack("{s:s, s:n, s:n, s:n}", "instance", w->instance, "p_perf", "p_confusion", "p_annotation");
-    if (json == NULL || features == NULL || w->snapshot == NULL) {
+    if (json == NULL || features == NULL || w->snapshot == NULL || w->snapshot->model == NULL) {
         return json;
     }
     float p_perf = 0, *p_annotation = calloc(n_classes * (n_classes + 1), sizeof *p_annotation);
@@ -320,7 +322,7 @@ static void reply(struct http_request *rq, struct work *w)
 static void make_view(void *context)
 {
     struct work *w = context;
-    w->status = crowd_view_make(w->service, w->project, &w->view, &w->err);
+    w->status = crowd_view_make(w->service, w->project, &no_method, &w->view, &w->err);
 }
 
 static void view_made(struct http_request *rq)
@@ -371,7 +373,7 @@ static void go_on(struct http_request *rq, struct work *w)
     if (!read_label_seq(rq, w, &label_seq)) {
         return;
     }
-    w->view = crowd_view_get(w->project->id, label_seq);
+    w->view = crowd_view_get(w->project->id, label_seq, &no_method);
     if (w->view != NULL) {
         reply(rq, w);
     } else {

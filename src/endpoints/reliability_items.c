@@ -10,13 +10,14 @@
 #include <string.h>
 
 #include "endpoints/answers.h"
-#include "store/models.h"
 #include "util/error.h"
 #include "util/jsonx.h"
 #include "util/numbers.h"
 #include "util/size.h"
 
-enum { NAMES_MAX_BYTES = 1 << 20 };
+enum {
+    NAMES_MAX_BYTES = 1 << 20
+};
 
 enum amx_status reliability_items_init(struct reliability_items *r, struct amx_error *err)
 {
@@ -72,11 +73,14 @@ static void from_view(struct reliability_items *r, size_t i)
     }
 }
 
+static const struct model_annotator_folds no_folds = {(double)NAN, (double)NAN, (double)NAN};
+
 static enum amx_status take_annotator(void *context, const struct annotator_row *row)
 {
     struct reliability_items *r = context;
     struct reliability_item *item = &r->items[r->n];
     *item = (struct reliability_item){.id = row->id, .name = r->names.n, .labels = row->labels - row->skipped};
+    item->folds = no_folds;
     item->gold_right = row->gold_right;
     item->gold_of = row->gold_of;
     (void)buf_append(&r->names, row->name.bytes, row->name.n);
@@ -99,6 +103,9 @@ static void from_model(struct reliability_items *r, size_t i, const struct model
     bool fits = row->n_classes == r->n_classes;
     item->reliability = row->reliability;
     item->evidence = (uint64_t)row->labels;
+    if (row->folds != NULL) {
+        item->folds = *row->folds;
+    }
     if (fits && row->class_reliability != NULL) {
         memcpy(numbers, row->class_reliability, r->n_classes * sizeof *numbers);
         item->per_class = numbers;
@@ -246,12 +253,17 @@ void reliability_items_write_json(const struct reliability_items *r, size_t i, s
     (void)jsonx_write_string(out, name, strlen(name));
     (void)buf_printf(out, ",\"labels\":%lld,\"reliability\":", (long long)item->labels);
     write_number(out, item->reliability);
+    (void)buf_text(out, ",\"reliability_all\":");
+    write_number(out, item->folds.reliability_all);
+    (void)buf_text(out, ",\"expected_correct\":");
+    write_number(out, item->folds.expected_correct);
     (void)buf_printf(out,
-                     ",\"reliability_all\":null,\"expected_correct\":null,\"interval\":null,\"interval_level\":null,"
-                     "\"evidence\":%llu,\"basis\":\"%s\",\"per_class\":",
+                     ",\"interval\":null,\"interval_level\":null,\"evidence\":%llu,\"basis\":\"%s\",\"per_class\":",
                      (unsigned long long)item->evidence, basis_of(r));
     write_per_class(r, item, out);
-    (void)buf_text(out, ",\"agreement_with_others\":null,\"against_gold\":");
+    (void)buf_text(out, ",\"agreement_with_others\":");
+    write_number(out, item->folds.agreement_with_others);
+    (void)buf_text(out, ",\"against_gold\":");
     if (r->may_gold) {
         (void)buf_printf(out, "{\"right\":%lld,\"of\":%lld}", (long long)item->gold_right, (long long)item->gold_of);
     } else {
@@ -262,7 +274,9 @@ void reliability_items_write_json(const struct reliability_items *r, size_t i, s
 
 void reliability_items_write_csv_header(struct buf *out)
 {
-    (void)buf_text(out, "annotator,labels,reliability,evidence,basis,gold_right,gold_of\r\n");
+    (void)buf_text(out,
+                   "annotator,labels,reliability,evidence,basis,gold_right,gold_of,reliability_all,expected_correct,"
+                   "agreement_with_others\r\n");
 }
 
 void reliability_items_write_csv(const struct reliability_items *r, size_t i, struct buf *out)
@@ -275,8 +289,15 @@ void reliability_items_write_csv(const struct reliability_items *r, size_t i, st
     (void)buf_append(out, number, number_double_text(item->reliability, number));
     (void)buf_printf(out, ",%llu,%s,", (unsigned long long)item->evidence, basis_of(r));
     if (r->may_gold) {
-        (void)buf_printf(out, "%lld,%lld\r\n", (long long)item->gold_right, (long long)item->gold_of);
+        (void)buf_printf(out, "%lld,%lld", (long long)item->gold_right, (long long)item->gold_of);
     } else {
-        (void)buf_text(out, ",\r\n");
+        (void)buf_char(out, ',');
     }
+    const double figures[] = {item->folds.reliability_all, item->folds.expected_correct,
+                              item->folds.agreement_with_others};
+    for (size_t f = 0; f < sizeof figures / sizeof figures[0]; f++) {
+        (void)buf_char(out, ',');
+        (void)buf_append(out, number, number_double_text(figures[f], number));
+    }
+    (void)buf_text(out, "\r\n");
 }

@@ -11,6 +11,7 @@
 #include "annotmix.h"
 #include "endpoints/crowd_view.h"
 #include "store/annotators.h"
+#include "store/models.h"
 #include "util/buf.h"
 #include "work/catalog.h"
 #include "work/snapshots.h"
@@ -20,7 +21,8 @@ struct reliability_item {
     size_t name;    /* offset in names */
     int64_t labels; /* current ones with a class */
     int64_t gold_right, gold_of;
-    double reliability; /* NaN: nothing to go by */
+    double reliability;                 /* NaN: nothing to go by */
+    struct model_annotator_folds folds; /* NaN each: the model has no folds, or nothing to say */
     uint64_t evidence;
     const float *per_class, *class_evidence; /* [C] or NULL */
     const float *confusion;                  /* [C][C] or NULL; only of a single one */
@@ -40,7 +42,9 @@ struct reliability_items {
     float *confusion;               /* [C][C] or NULL */
     struct buf names;
 };
-enum { RELIABILITY_BLOCK = 200 };
+enum {
+    RELIABILITY_BLOCK = 200
+};
 
 AMX_CHECK enum amx_status reliability_items_init(struct reliability_items *r, struct amx_error *err);
 void reliability_items_done(struct reliability_items *r);

@@ -29,6 +29,7 @@ extern const struct http_route predict_routes[];
 extern const struct http_route predictions_routes[];
 extern const struct http_route reliability_routes[];
 extern const struct http_route consensus_routes[];
+extern const struct http_route agreement_routes[];
 extern const struct http_route methods_routes[];
 extern const struct http_route tokens_routes[];
 extern const struct http_route meta_routes[];

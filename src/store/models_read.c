@@ -207,14 +207,16 @@ enum amx_status models_load(struct db *db, int64_t project_id, int64_t number, u
     " JOIN models m ON m.project_id = x.project_id AND m.number = x.number AND m.ready = 1"                            \
     " WHERE x.project_id = ?1 AND x.number = ?2"
 #define ANNOTATOR_COLUMNS                                                                                              \
-    "SELECT x.annotator_id, a.name, x.labels, x.reliability, m.n_classes, m.folds, x.reliability_all,"                  \
+    "SELECT x.annotator_id, a.name, x.labels, x.reliability, m.n_classes, m.folds, x.reliability_all,"                 \
     " x.expected_correct, x.agreement_with_others, x.class_reliability, x.class_evidence"
 static const char ANNOTATORS_PAGE[] =
     ANNOTATOR_COLUMNS ANNOTATOR_SOURCE " AND x.annotator_id > ?3 ORDER BY x.annotator_id LIMIT ?4";
 static const char ANNOTATORS_PAGE_FULL[] =
     ANNOTATOR_COLUMNS ", x.confusion" ANNOTATOR_SOURCE " AND x.annotator_id > ?3 ORDER BY x.annotator_id LIMIT ?4";
 static const char ANNOTATORS_ONE[] = ANNOTATOR_COLUMNS ", x.confusion" ANNOTATOR_SOURCE " AND x.annotator_id = ?3";
-enum { FIRST_ARRAY = 9 }; /* column of class_reliability */
+enum {
+    FIRST_ARRAY = 9
+}; /* column of class_reliability */
 
 /* A BLOB of n floats as a slice; AMX_CORRUPT when it has another size. */
 static enum amx_status read_floats(struct db_stmt *s, int column, size_t n, struct slice *out, struct amx_error *err)

@@ -13,6 +13,7 @@
 #include "util/error.h"
 #include "util/log.h"
 #include "util/size.h"
+#include "work/label_run.h"
 #include "work/metrics.h"
 #include "work/trainers_int.h"
 
@@ -226,6 +227,33 @@ static enum amx_status fit(struct run_work *work, const struct training_data *da
     return status;
 }
 
+/* Rounds of a method on labels alone, as if it all were one epoch without a loss. */
+static void on_fraction(double fraction, void *context)
+{
+    const struct amx_progress p = {.members = 1,
+                                   .epochs = 1,
+                                   .fraction = fraction,
+                                   .loss = (double)NAN,
+                                   .labels_per_second = (double)NAN,
+                                   .eta_seconds = (double)NAN};
+
+    on_progress(&p, context);
+}
+
+static enum amx_status run_labels(struct run_work *work, const struct training_data *data, struct amx_error *err)
+{
+    size_t bytes;
+    enum amx_status status;
+
+    if (!size_add(&bytes, label_run_memory(data), training_data_bytes(data)))
+        bytes = SIZE_MAX;
+    if ((status = run_work_reserve(work, bytes, err)) != AMX_OK)
+        return status;
+    if (run_work_is_cancelled(work))
+        return error_set(err, AMX_CANCELLED, "The run was cancelled.");
+    return label_run(work, data, on_fraction, err);
+}
+
 static enum amx_status train(struct run_work *work, struct amx_error *err)
 {
     struct training_data data;
@@ -237,10 +265,11 @@ static enum amx_status train(struct run_work *work, struct amx_error *err)
     if ((status = training_data_check(&data, err)) == AMX_OK &&
         (status = training_data_fold(&data, work->request.seed, work->request.folds, err)) == AMX_OK) {
         auto_train_read(work->trainers->auto_train, work->row.project_id);
-        status = run_work_note_data(work, &data, work->request.settings.epochs, err);
+        status =
+            run_work_note_data(work, &data, work->request.label_only ? 1 : work->request.settings.epochs, err);
     }
     if (status == AMX_OK)
-        status = fit(work, &data, err);
+        status = work->request.label_only ? run_labels(work, &data, err) : fit(work, &data, err);
     training_data_done(&data);
     return status;
 }

@@ -86,6 +86,7 @@ enum amx_status service_start(const struct service_config *config, struct servic
 
 void service_stop_trainers(struct service *service)
 {
+    __atomic_store_n(&service->stopping, 1, __ATOMIC_RELAXED);
     trainers_stop(service->trainers);
 }
 

@@ -45,6 +45,7 @@ struct service {
     struct metrics *metrics;          /* metrics.h: counters for /metrics */
     struct http_waiters *run_waiters; /* keyed by run row id: long polls and event streams */
     int64_t started_ms;               /* wall clock */
+    volatile int stopping;            /* atomic; long calculations for an answer look at it and give up */
     bool auth_required;               /* atomic; by --auth, the address, and whether a token exists */
     bool ready;                       /* atomic */
     bool failed;                      /* atomic; an fsync failed: the process got SIGTERM from itself, exit with 75 */

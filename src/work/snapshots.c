@@ -10,9 +10,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "crowd/aggregate.h"
 #include "store/models.h"
 #include "store/store.h"
 #include "util/error.h"
+#include "work/label_model.h"
 #include "work/name_index.h"
 
 enum {
@@ -53,21 +55,41 @@ void snapshot_unref(struct model_snapshot *snapshot)
         return;
     name_index_free((struct name_index *)(uintptr_t)snapshot->annotator_index);
     amx_model_free(snapshot->model);
+    label_model_free((struct label_model *)(uintptr_t)snapshot->labels);
     free(snapshot);
 }
 
-/* Takes the model in any case. NULL when memory is out. */
-static struct model_snapshot *snapshot_make(int64_t project_id, const struct model_row *row, struct amx_model *model)
+/* What is known of a result of labels alone; its method's name is static. */
+static void label_info(const struct label_model *labels, struct slice method, struct amx_model_info *out)
+{
+    const struct aggregate_method *found = aggregate_find(method.bytes);
+
+    *out = (struct amx_model_info){.method = found != NULL ? found->name : "",
+                                   .ensemble = 1,
+                                   .n_classes = labels->n_classes,
+                                   .class_names = labels->class_names,
+                                   .temperature = 1,
+                                   .memory_bytes = labels->memory_bytes};
+}
+
+/* Takes the model, or the result of labels alone, in any case; the other is NULL. NULL when memory is out. */
+static struct model_snapshot *snapshot_make(int64_t project_id, const struct model_row *row, struct amx_model *model,
+                                            struct label_model *labels)
 {
     struct model_snapshot *s = calloc(1, sizeof *s);
 
     if (s == NULL) {
         amx_model_free(model);
+        label_model_free(labels);
         return NULL;
     }
     s->refs = 1;
     s->model = model;
-    amx_model_info(model, &s->info);
+    s->labels = labels;
+    if (model != NULL)
+        amx_model_info(model, &s->info);
+    else
+        label_info(labels, row->about.method, &s->info);
     s->project_id = project_id;
     s->number = row->number;
     s->label_seq = row->about.label_seq;
@@ -101,15 +123,22 @@ static enum amx_status snapshot_load(struct db *db, int64_t project_id, int64_t 
     struct model_row row;
     unsigned char *bytes = NULL;
     struct amx_model *model = NULL;
+    struct label_model *labels = NULL;
     struct model_snapshot *snapshot;
     size_t n = 0;
     enum amx_status status = models_get(db, project_id, number, &row, err);
 
     if (status != AMX_OK)
         return status;
-    if ((status = models_load(db, project_id, number, &bytes, &n, err)) == AMX_OK &&
-        (status = amx_model_decode(bytes, n, &model, err)) == AMX_OK) {
-        snapshot = snapshot_make(project_id, &row, model);
+    status = models_load(db, project_id, number, &bytes, &n, err);
+    if (status == AMX_OK && label_model_is(bytes, n)) {
+        status = label_model_decode(bytes, n, &labels, err);
+        bytes = status == AMX_OK ? NULL : bytes; /* they are its memory now */
+    } else if (status == AMX_OK) {
+        status = amx_model_decode(bytes, n, &model, err);
+    }
+    if (status == AMX_OK) {
+        snapshot = snapshot_make(project_id, &row, model, labels);
         if (snapshot != NULL)
             *out = snapshot;
         else
@@ -420,7 +449,7 @@ void snapshots_swap(struct snapshots *s, int64_t project_id, int64_t number, str
         amx_model_free(model); /* the next request loads it, or learns what is wrong */
         return;
     }
-    snapshot = snapshot_make(project_id, &row, model);
+    snapshot = snapshot_make(project_id, &row, model, NULL);
     model_row_done(&row);
     if (snapshot == NULL)
         return;

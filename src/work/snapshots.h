@@ -12,14 +12,18 @@
 
 #include "annotmix.h"
 
+struct label_model;
 struct name_index;
 struct snapshots;
 struct store;
 
 struct model_snapshot {
     int refs; /* atomic; the room's own */
-    struct amx_model *model;
-    struct amx_model_info info; /* borrowed from the model: classes, annotator names, evidence, settings */
+    struct amx_model *model;    /* NULL: the result of a run on labels alone, which predicts nothing: */
+    const struct label_model *labels; /* of it (label_model.h), else NULL */
+    /* Borrowed from the model: classes, annotator names, evidence, settings. Of labels alone: method and classes, nothing
+     * else; its annotators are in the store. */
+    struct amx_model_info info;
     int64_t project_id;
     int64_t number;    /* what clients call it: 1, 2, ... in its project */
     int64_t label_seq; /* as of which the data were read */
