@@ -65,6 +65,22 @@ static bool take_range(const char *text, unsigned *low, unsigned *high)
     return true;
 }
 
+/* "256,128". */
+static bool take_hidden(const char *text, struct sim_options *o)
+{
+    o->n_hidden = 0;
+    while (*text != '\0') {
+        size_t n = strcspn(text, ",");
+        int64_t width;
+
+        if (o->n_hidden == AMX_MAX_HIDDEN || !number_int(text, n, &width) || width < 1 || width > 4096)
+            return wrong("--hidden must be up to 8 widths from 1 to 4096, as 256,128");
+        o->hidden[o->n_hidden++] = (int)width;
+        text += text[n] == ',' ? n + 1 : n;
+    }
+    return true;
+}
+
 static bool take_share(const char *text, double *out)
 {
     size_t n = text != NULL ? strlen(text) : 0;
@@ -130,18 +146,16 @@ static bool settle_mode(const struct words *w, struct sim_options *o)
 
 static bool settle(const struct words *w, struct sim_options *o)
 {
-    int64_t seed = 1, annotators = 20, hidden = 128;
+    int64_t seed = 1, annotators = 20;
 
     o->labels_low = 2;
     o->labels_high = 4;
     if (!settle_mode(w, o) || !take_number("--seed", w->seed, 0, (INT64_C(1) << 53) - 1, &seed) ||
         !take_number("--annotators", w->annotators, 1, 1000000, &annotators) ||
-        !take_number("--hidden", w->hidden, 1, 4096, &hidden) ||
-        !take_range(w->labels, &o->labels_low, &o->labels_high))
+        !take_hidden(w->hidden != NULL ? w->hidden : "256,128", o) || !take_range(w->labels, &o->labels_low, &o->labels_high))
         return false;
     o->seed = (uint64_t)seed;
     o->n_annotators = (size_t)annotators;
-    o->hidden = (int)hidden;
     return true;
 }
 
@@ -168,7 +182,7 @@ static bool parse(int argc, char **argv, struct simulate *s, int *exit_status)
         {"--labels", "N|N-M", "labels per instance, uniform between (2-4)", &w.labels, NULL},
         {"--weights", "W", "who is asked how often: beta (Beta(1,3), of --networks) or equal (of --kinds)", &w.weights,
          NULL},
-        {"--hidden", "N", "width of the networks' hidden layer (128)", &w.hidden, NULL},
+        {"--hidden", "W,W,...", "widths of the networks' hidden layers (256,128)", &w.hidden, NULL},
         {"--label-test", NULL, "label valid and test instances too (labels_test.csv, never trained on)", NULL,
          &s->options.label_test},
         {"--json", NULL, "one JSON object as the last line", NULL, &s->json},

@@ -67,7 +67,8 @@ struct sim_options {
     unsigned labels_low, labels_high; /* labels per instance, uniform between */
     bool beta_weights;                /* annotators are asked with weights ~ Beta(1, 3), else all alike */
     bool label_test;                  /* instances of valid and test too (labels_test.csv) */
-    int hidden;                       /* networks: width of the one hidden layer */
+    int hidden[AMX_MAX_HIDDEN];       /* networks: widths of the hidden layers */
+    int n_hidden;
     enum sim_kind attack;             /* attack: SPAMMER, CONSTANT, ADVERSARY or COLLUDERS */
     double share;                     /* attack: of all labels, (0, 0.9] */
     void (*progress)(double fraction, const char *text, void *context); /* may be NULL */

@@ -156,8 +156,9 @@ static enum amx_status fit(struct network *net, size_t n, int epochs, uint64_t s
         net->class_[i] = (uint32_t)row->gold;
     }
     amx_settings_default(D, &options.settings);
-    options.settings.n_hidden = 1;
-    options.settings.hidden[0] = s->options->hidden;
+    memset(options.settings.hidden, 0, sizeof options.settings.hidden);
+    options.settings.n_hidden = s->options->n_hidden;
+    memcpy(options.settings.hidden, s->options->hidden, (size_t)s->options->n_hidden * sizeof(int));
     options.settings.dropout = 0;
     options.settings.epochs = epochs;
     options.settings.batch_size = BATCH;

@@ -97,8 +97,13 @@ static json_t *options_json(const struct sim_options *o)
     }
     if (o->mode == SIM_KINDS)
         failed |= json_object_set_new(object, "kinds", json_string(o->kinds));
-    if (o->mode == SIM_NETWORKS)
-        failed |= json_object_set_new(object, "hidden", json_integer(o->hidden));
+    if (o->mode == SIM_NETWORKS) {
+        json_t *hidden = json_array();
+
+        for (int i = 0; i < o->n_hidden; i++)
+            failed |= json_array_append_new(hidden, json_integer(o->hidden[i]));
+        failed |= json_object_set_new(object, "hidden", hidden);
+    }
     failed |= json_object_set_new(object, "orientation", json_string("rows = true class, columns = given label"));
     failed |= json_object_set_new(object, "measured_on",
                                   json_string("all train instances with gold; annotators of kind given: their labels"));
