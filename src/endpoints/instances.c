@@ -5,13 +5,13 @@
 
 #include "endpoints/auth.h"
 #include "endpoints/bulk.h"
+#include "endpoints/consensus_items.h"
 #include "endpoints/ids.h"
 #include "endpoints/instance_answer.h"
 #include "endpoints/page.h"
 #include "endpoints/write.h"
 #include "store/instances.h"
 #include "store/labels.h"
-#include "store/models.h"
 #include "util/clock.h"
 #include "util/digest.h"
 #include "util/error.h"
@@ -233,6 +233,7 @@ static enum amx_status item_by_name(struct db *db, void *context, struct slice n
 
 struct listing {
     struct instance_view view;
+    struct model_snapshot *active; /* with ?resolved= or ?disputed=: whose consensus counts; NULL: the votes' */
     struct instance_filter filter;
     int resolved, disputed; /* -1 any, 0, 1 */
     struct page page;
@@ -281,6 +282,16 @@ static bool parse_filters(struct http_request *rq, struct listing *l)
     return true;
 }
 
+static enum amx_status write_listed(struct listing *l, const struct instance_row *row)
+{
+    if (l->n > 0)
+        buf_char(&l->out, ',');
+    instance_write_summary(&l->out, &l->view, row);
+    l->n++;
+    l->last = row->id;
+    return l->out.status;
+}
+
 /* Items are summaries; a page that is full ends the walk when the next match comes, so that there is a next page. */
 static enum amx_status list_one(void *context, const struct instance_row *row)
 {
@@ -298,12 +309,54 @@ static enum amx_status list_one(void *context, const struct instance_row *row)
         if (l->n == l->page.limit)
             return AMX_CANCELLED;
     }
-    if (l->n > 0)
-        buf_char(&l->out, ',');
-    instance_write_summary(&l->out, &l->view, row);
-    l->n++;
-    l->last = row->id;
-    return l->out.status;
+    return write_listed(l, row);
+}
+
+/* One block after *after; items that pass go out until the page is full. */
+static enum amx_status list_block(struct listing *l, struct consensus_items *items, int64_t *after, bool *more,
+                                  struct amx_error *err)
+{
+    instance_batch_clear(&items->batch);
+    enum amx_status status = instance_batch_read(l->db, l->view.project->id, &l->filter, after, items->block,
+                                                 &items->batch, more, err);
+    if (status == AMX_OK)
+        status = consensus_items_compute(items, l->db, err);
+    for (size_t i = 0; status == AMX_OK && i < items->batch.n; i++) {
+        struct instance_row row;
+        bool passes = consensus_items_pass(items, i, l->resolved, l->disputed, 0);
+        if (passes && l->n == l->page.limit) {
+            *more = true;
+            return AMX_OK;
+        }
+        l->last = items->batch.rows[i].id;
+        if (!passes)
+            continue;
+        status = instances_get(l->db, l->view.project->id, l->last, parts_of(&l->view), &row, err);
+        if (status == AMX_OK) {
+            status = write_listed(l, &row);
+            instance_row_done(&row);
+        }
+    }
+    return status;
+}
+
+/* By the consensus of the active model. In sample it is not known what is resolved: nothing is listed. */
+static enum amx_status walk_by_model(struct listing *l, const struct model_snapshot *active, bool *more,
+                                     struct amx_error *err)
+{
+    struct consensus_items items = {.project = l->view.project, .may_gold = l->view.gold};
+    int64_t after = l->page.continued ? l->page.after : 0;
+    if (active->model != NULL && active->info.folds < 2)
+        return AMX_OK;
+    consensus_items_use(&items, active);
+    enum amx_status status = consensus_items_init(&items, err);
+    *more = true;
+    for (size_t looked = 0; status == AMX_OK && *more && l->n < l->page.limit && looked < LOOKED_AT_MOST;) {
+        status = list_block(l, &items, &after, more, err);
+        looked += items.batch.n;
+    }
+    consensus_items_done(&items);
+    return status;
 }
 
 static enum amx_status walk(struct listing *l, bool *more, struct amx_error *err)
@@ -311,15 +364,8 @@ static enum amx_status walk(struct listing *l, bool *more, struct amx_error *err
     bool derived = l->resolved >= 0 || l->disputed >= 0;
     int64_t project_id = l->view.project->id;
     *more = false;
-    if (derived) {
-        /* Known from labels alone only as long as no model is active: its posteriors are in-sample (no folds). */
-        struct model_row active;
-        enum amx_status status = models_get_active(l->db, project_id, &active, err);
-        if (status == AMX_OK)
-            model_row_done(&active);
-        if (status != AMX_NOT_FOUND)
-            return status;
-    }
+    if (l->active != NULL)
+        return walk_by_model(l, l->active, more, err);
     enum amx_status status =
         instances_list(l->db, project_id, &l->filter, l->page.continued ? l->page.after : 0,
                        derived ? LOOKED_AT_MOST : l->page.limit, parts_of(&l->view), list_one, l, more, err);
@@ -330,12 +376,25 @@ static enum amx_status walk(struct listing *l, bool *more, struct amx_error *err
     return status;
 }
 
+/* The active model, if what is asked for follows from it. Before a reader is taken: loading a model takes one too. */
+static bool find_active(struct http_request *rq, struct listing *l)
+{
+    struct amx_error err = {.code = AMX_OK};
+    if (l->resolved < 0 && l->disputed < 0)
+        return true;
+    enum amx_status status = snapshots_get(service_of(rq)->snapshots, l->view.project->id, &l->active, &err);
+    if (status == AMX_OK || status == AMX_NOT_FOUND)
+        return true;
+    err.code = status;
+    problem_reply(rq, &err);
+    return false;
+}
+
 static void list_page(struct http_request *rq, struct listing *l)
 {
     struct amx_error err = {.code = AMX_OK};
     bool more;
-    l->db = reader_of(rq);
-    if (l->db == NULL)
+    if (!find_active(rq, l) || (l->db = reader_of(rq)) == NULL)
         return;
     l->err = &err;
     buf_init(&l->out, SIZE_MAX / 2);
@@ -371,6 +430,7 @@ static void list_instances(struct http_request *rq)
         ids_reply_list(rq, item_by_name, &l.view);
     else
         list_page(rq, &l);
+    snapshot_unref(l.active);
     project_unref(project);
 }
 
