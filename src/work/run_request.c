@@ -184,8 +184,7 @@ static enum amx_status merge_layer(const json_t *object, const char *prefix, boo
     if (folds == 1)
         return jsonx_fail(err, prefix, "folds", "folds must be 0 or 2 to 20.");
     if (settings != NULL) {
-        status = run_settings_merge(settings, jsonx_pointer(pointer, prefix, "settings"), request->method, drop_foreign,
-                                    &request->settings, err);
+        status = run_settings_merge(settings, jsonx_pointer(pointer, prefix, "settings"), drop_foreign, request, err);
         if (status != AMX_OK)
             return status;
     }

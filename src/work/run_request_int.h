@@ -16,10 +16,10 @@ const char *run_method_learned(const char *name);
 bool run_method_reads(const char *method, const char *setting);
 
 /* ---- run_request_settings.c ---- */
-/* Merges an object of settings over *settings. drop_foreign: what the method does not read is left out instead of
- * refused. */
-AMX_CHECK enum amx_status run_settings_merge(const json_t *object, const char *prefix, const char *method,
-                                             bool drop_foreign, struct amx_settings *settings, struct amx_error *err);
+/* Merges an object of settings over request->settings. drop_foreign: what the method does not read is left out instead
+ * of refused. */
+AMX_CHECK enum amx_status run_settings_merge(const json_t *object, const char *prefix, bool drop_foreign,
+                                             struct run_request *request, struct amx_error *err);
 
 /* ---- run_request.c ---- */
 /* One value of a setting as JSON (run_request_json.c has it). */

@@ -86,33 +86,37 @@ static enum amx_status read_value(const struct amx_setting_field *field, const j
     return read_choice(field, value, prefix, values, err);
 }
 
-static enum amx_status merge_setting(const char *name, const json_t *value, const char *prefix, const char *method,
-                                     bool drop_foreign, struct amx_settings *settings, struct amx_error *err)
+static enum amx_status merge_setting(const char *name, const json_t *value, const char *prefix, bool drop_foreign,
+                                     struct run_request *request, struct amx_error *err)
 {
     const struct amx_setting_field *field = find_field(name);
     double values[AMX_MAX_HIDDEN];
     struct amx_error own;
+    const bool reads = !request->label_only && run_method_reads(request->method, name);
     size_t n;
     enum amx_status status;
 
     if (field == NULL)
         return jsonx_fail(err, prefix, name, "There is no setting \"%.40s\"; GET /v1/methods lists them.", name);
-    if (!run_method_reads(method, name) && drop_foreign)
+    if (!reads && drop_foreign)
         return AMX_OK;
-    if (!run_method_reads(method, name))
+    if (!reads && request->label_only)
+        return jsonx_fail(err, prefix, name, "%s works on labels alone and has no settings.", request->method);
+    if (!reads)
         return jsonx_fail(err, prefix, name,
-                          "%s is a setting of another method: %s does not read it (see GET /v1/methods).", name, method);
+                          "%s is a setting of another method: %s does not read it (see GET /v1/methods).", name,
+                          request->method);
     status = read_value(field, value, prefix, values, &n, err);
     if (status != AMX_OK)
         return status;
-    status = amx_settings_set(settings, name, values, n, &own);
+    status = amx_settings_set(&request->settings, name, values, n, &own);
     if (status != AMX_OK)
         return jsonx_fail(err, prefix, name, "%s", own.text);
     return AMX_OK;
 }
 
-enum amx_status run_settings_merge(const json_t *object, const char *prefix, const char *method, bool drop_foreign,
-                                   struct amx_settings *settings, struct amx_error *err)
+enum amx_status run_settings_merge(const json_t *object, const char *prefix, bool drop_foreign,
+                                   struct run_request *request, struct amx_error *err)
 {
     void *position;
 
@@ -122,7 +126,7 @@ enum amx_status run_settings_merge(const json_t *object, const char *prefix, con
     position = json_object_iter((json_t *)(uintptr_t)object);
     for (; position != NULL; position = json_object_iter_next((json_t *)(uintptr_t)object, position)) {
         enum amx_status status = merge_setting(json_object_iter_key(position), json_object_iter_value(position), prefix,
-                                               method, drop_foreign, settings, err);
+                                               drop_foreign, request, err);
         if (status != AMX_OK)
             return status;
     }
@@ -155,7 +159,7 @@ enum amx_status run_request_set(struct run_request *request, const char *assignm
         json = json_string(value);
     if (json == NULL)
         return error_set(err, AMX_INVALID, "The value of %s is not UTF-8.", key);
-    status = merge_setting(key, json, "", request->method, false, &request->settings, err);
+    status = merge_setting(key, json, "", false, request, err);
     json_decref(json);
     return status;
 }

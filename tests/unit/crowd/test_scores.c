@@ -1,5 +1,6 @@
 /* Every figure against values worked out by hand. */
 #include <math.h>
+#include <stdlib.h>
 
 #include "crowd/scores.h"
 #include "test.h"
@@ -75,4 +76,79 @@ TEST(perfect_and_reversed_order)
     CHECK_NEAR(s.average_precision_right, 1, 1e-12);
     CHECK_INT(binary_scores_of(score, reversed, 4, &s), AMX_OK);
     CHECK_NEAR(s.auroc, 0, 1e-12);
+}
+
+TEST(the_floor_of_the_calibration_error_is_what_a_calibrated_model_shows)
+{
+    enum {
+        REPEATS = 400,
+        N = 300
+    };
+    uint64_t state = 11;
+    double seen = 0, floor_ = 0, debiased = 0;
+
+    for (int r = 0; r < REPEATS; r++) {
+        float p[N * 2];
+        uint32_t gold[N];
+        struct class_scores s;
+
+        for (int i = 0; i < N; i++) {
+            float confidence = 0.5F + 0.5F * ((float)(i * 7 % N) + 0.5F) / N;
+            double chance;
+
+            state = state * 6364136223846793005ULL + 1442695040888963407ULL;
+            chance = (double)(state >> 11) / 9007199254740992.0;
+            p[2 * i] = confidence;
+            p[2 * i + 1] = 1 - confidence;
+            gold[i] = chance < (double)confidence ? 0 : 1;
+        }
+        CHECK_INT(class_scores_of(p, gold, N, 2, &s), AMX_OK);
+        CHECK(s.ece_debiased <= s.ece && s.ece_debiased >= 0);
+        seen += s.ece / REPEATS;
+        floor_ += s.ece_floor / REPEATS;
+        debiased += s.ece_debiased / REPEATS;
+    }
+    CHECK_NEAR(floor_, seen, 0.05 * seen);
+    /* The truth is 0; what is left of the bias is what cutting off at 0 and the second absolute value leave. */
+    CHECK_NEAR(debiased, 0, 0.65 * seen);
+}
+
+TEST(a_large_calibration_error_keeps_its_size)
+{
+    enum {
+        N = 20000
+    };
+    float *p = calloc(N * 2, sizeof *p);
+    uint32_t *gold = calloc(N, sizeof *gold);
+    struct class_scores s;
+
+    CHECK(p != NULL && gold != NULL);
+    for (int i = 0; i < N; i++) {
+        p[2 * i] = 0.95F;
+        p[2 * i + 1] = 0.05F;
+        gold[i] = i % 4 == 0; /* right in 75 % */
+    }
+    CHECK_INT(class_scores_of(p, gold, N, 2, &s), AMX_OK);
+    CHECK_NEAR(s.ece, 0.2, 1e-6);
+    CHECK_NEAR(s.ece_debiased, 0.2, 1e-3);
+    CHECK_NEAR(s.ece_floor, sqrt(2 / 3.14159265358979) * sqrt(0.95 * 0.05 / N), 1e-6);
+    free(p);
+    free(gold);
+}
+
+TEST(a_mean_of_groups_has_the_error_of_groups)
+{
+    struct grouped_mean mean = {0};
+
+    CHECK(isnan(grouped_mean_value(&mean)));
+    grouped_mean_add(&mean, 3, 2);
+    grouped_mean_add(&mean, 0, 0); /* no group */
+    CHECK_NEAR(grouped_mean_value(&mean), 1.5, 1e-12);
+    CHECK(isnan(grouped_mean_error(&mean)));
+    grouped_mean_add(&mean, 0, 1);
+    grouped_mean_add(&mean, 3, 3);
+    /* m = 1: residuals of the groups 1, -1, 0; sqrt(3 / 2 * 2) / 6. */
+    CHECK_INT(mean.n, 6);
+    CHECK_NEAR(grouped_mean_value(&mean), 1, 1e-12);
+    CHECK_NEAR(grouped_mean_error(&mean), sqrt(3.0) / 6, 1e-12);
 }

@@ -62,16 +62,38 @@ TEST(wrong_requests_are_refused_with_a_pointer)
         {"{\"ensemble\":0}", "/ensemble", ""},
         {"{\"ensemble\":101}", "/ensemble", ""},
         {"{\"folds\":1}", "/folds", ""},
-        {"{\"folds\":5}", "/folds", "not in this build"},
-        {"{\"method\":\"madl\"}", "/method", "not in this build"},
-        {"{\"method\":\"auto\"}", "/method", "not in this build"},
-        {"{\"method\":\"best\"}", "/method", ""},
-        {"{\"gold_use\":\"train\"}", "/gold_use", "not in this build"},
-        {"{\"gold_use\":\"calibrate\"}", "/gold_use", "not in this build"},
+        {"{\"folds\":21}", "/folds", ""},
+        {"{\"folds\":-2}", "/folds", ""},
+        {"{\"method\":\"best\"}", "/method", "no such method"},
+        {"{\"method\":\"glad\"}", "/method", "labels alone"},
         {"{\"gold_use\":\"no\"}", "/gold_use", ""},
-        {"{\"activate\":\"if_not_worse\"}", "/activate", "not in this build"},
+        {"{\"activate\":\"if_not_worse\"}", "/activate", "needs folds"},
+        {"{\"activate\":\"if_not_worse\",\"folds\":0}", "/activate", "needs folds"},
         {"{\"activate\":true}", "/activate", ""},
-        {"{\"budget_seconds\":3}", "/budget_seconds", "not in this build"},
+        {"{\"budget_seconds\":3}", "/budget_seconds", "method auto"},
+        {"{\"budget_fits\":3}", "/budget_fits", "method auto"},
+        {"{\"select\":\"crowd\"}", "/select", "method auto"},
+        {"{\"methods\":[\"annot_mix\"]}", "/methods", "method auto"},
+        {"{\"auto\":{}}", "/auto", "method auto"},
+        {"{\"method\":\"auto\",\"budget_seconds\":0}", "/budget_seconds", ""},
+        {"{\"method\":\"auto\",\"budget_seconds\":\"3\"}", "/budget_seconds", ""},
+        {"{\"method\":\"auto\",\"budget_fits\":0}", "/budget_fits", ""},
+        {"{\"method\":\"auto\",\"budget_fits\":1.5}", "/budget_fits", ""},
+        {"{\"method\":\"auto\",\"select\":\"gold\"}", "/select", ""},
+        {"{\"method\":\"auto\",\"select\":\"valid\",\"gold_use\":\"evaluate\"}", "/select", "gold_use"},
+        {"{\"method\":\"auto\",\"methods\":[]}", "/methods", ""},
+        {"{\"method\":\"auto\",\"methods\":[\"annot_mix\",\"best\"]}", "/methods/1", ""},
+        {"{\"method\":\"auto\",\"methods\":[\"annot_mix\",\"annot_mix\"]}", "/methods/1", "twice"},
+        {"{\"method\":\"auto\",\"methods\":[\"ground_truth\"]}", "/methods/0", "gold"},
+        {"{\"method\":\"auto\",\"auto\":{\"budget\":1}}", "/auto/budget", ""},
+        {"{\"method\":\"auto\",\"auto\":{\"budget_fits\":0}}", "/auto/budget_fits", ""},
+        {"{\"settings\":{\"soft\":true}}", "/settings/soft", "another method"},
+        {"{\"method\":\"madl\",\"settings\":{\"alpha\":1}}", "/settings/alpha", "another method"},
+        {"{\"method\":\"majority_vote\",\"settings\":{\"eta\":0.9}}", "/settings/eta", "another method"},
+        {"{\"method\":\"annot_mix_prior\",\"settings\":{\"eta\":0.9}}", "/settings/eta", "another method"},
+        {"{\"method\":\"annot_mix_prior\",\"settings\":{\"prior\":\"gold\"}}", "/settings/prior", ""},
+        {"{\"method\":\"annot_mix_prior\",\"settings\":{\"prior_strength\":0}}", "/settings/prior_strength", ""},
+        {"{\"method\":\"madl\",\"settings\":{\"train_gamma\":1}}", "/settings/train_gamma", ""},
         {"{\"settings\":[]}", "/settings", ""},
         {"{\"settings\":{\"alfa\":1}}", "/settings/alfa", ""},
         {"{\"settings\":{\"prior_strength\":1}}", "/settings/prior_strength", "another method"},
@@ -138,10 +160,10 @@ TEST(a_request_survives_the_store)
                     "\"annotator_learning_rate\":null}}",
                     NULL, &r, &err),
               AMX_OK);
-    text = run_request_settings_text(&r.settings);
+    text = run_request_settings_text(&r);
     run_request_to_spec(&r, text, &spec);
     CHECK_INT(run_request_of_spec(&spec, &back, &err), AMX_OK);
-    again = run_request_settings_text(&back.settings);
+    again = run_request_settings_text(&back);
     CHECK_STR(text, again);
     CHECK(back.settings.alpha <= r.settings.alpha && back.settings.alpha >= r.settings.alpha); /* to the last bit */
     CHECK_INT(back.seed, 5);
@@ -149,6 +171,182 @@ TEST(a_request_survives_the_store)
     CHECK_INT(run_request_of_spec(&spec, &back, &err), AMX_CORRUPT);
     free(text);
     free(again);
+}
+
+/* There and back; the caller frees nothing. */
+static void through_the_store(const struct run_request *r, struct run_request *back)
+{
+    struct run_spec spec;
+    struct amx_error err;
+    char *text = run_request_settings_text(r), *again;
+
+    run_request_to_spec(r, text, &spec);
+    CHECK_INT(run_request_of_spec(&spec, back, &err), AMX_OK);
+    again = run_request_settings_text(back);
+    CHECK_STR(text, again);
+    free(text);
+    free(again);
+}
+
+TEST(every_method_takes_its_own_settings_and_survives_the_store)
+{
+    size_t n, n_fields;
+    const struct amx_method_info *methods = amx_methods(&n);
+    const struct amx_setting_field *fields = amx_setting_fields(&n_fields);
+
+    for (size_t i = 0; i < n; i++) {
+        struct run_request r, back;
+        struct amx_error err;
+        json_t *body = json_pack("{s:s, s:i, s:s, s:s}", "method", methods[i].name, "folds", 5, "gold_use", "train",
+                                 "activate", "if_not_worse");
+        json_t *settings;
+
+        CHECK_INT(run_request_parse(body, NULL, 10, 3, &r, &err), AMX_OK);
+        CHECK_STR(r.method, methods[i].name);
+        CHECK_INT(r.folds, 5);
+        CHECK_INT(r.gold_use, RUN_GOLD_TRAIN);
+        CHECK_INT(r.activate, RUN_ACTIVATE_IF_NOT_WORSE);
+        CHECK(!r.label_only);
+        through_the_store(&r, &back);
+        CHECK_STR(back.method, methods[i].name);
+        CHECK_INT(back.folds, 5);
+        CHECK_INT(back.gold_use, RUN_GOLD_TRAIN);
+        settings = run_request_settings_json(r.method, &r.settings);
+        for (size_t j = 0; j < n_fields; j++)
+            CHECK_INT(json_object_get(settings, fields[j].name) != NULL,
+                      amx_setting_applies(methods[i].name, fields[j].name));
+        /* Its own settings may all be given again. */
+        CHECK_INT(json_object_set_new(body, "settings", settings), 0);
+        CHECK_INT(run_request_parse(body, NULL, 10, 3, &r, &err), AMX_OK);
+        json_decref(body);
+    }
+}
+
+TEST(settings_of_another_method_are_dropped_from_the_project_and_refused_in_the_request)
+{
+    static const char project[] = "{\"method\":\"annot_mix\",\"budget_fits\":3,\"settings\":{\"alpha\":0.5,\"eta\":0.6,"
+                                  "\"epochs\":7,\"dropout\":0.1}}";
+    struct run_request r;
+    struct amx_error err;
+
+    CHECK_INT(parse("{\"method\":\"dawid_skene\",\"settings\":{\"soft\":true}}", project, &r, &err), AMX_OK);
+    CHECK_NEAR(r.settings.alpha, 1, 0); /* its default: dawid_skene does not read it */
+    CHECK_INT(r.settings.epochs, 7);
+    CHECK_NEAR(r.settings.dropout, 0.1, 0);
+    CHECK(r.settings.soft);
+    CHECK_INT(parse("{\"method\":\"dawid_skene\",\"settings\":{\"alpha\":1}}", project, &r, &err), AMX_INVALID);
+    CHECK_STR(err.pointer, "/settings/alpha");
+    /* A request that the project's eta would not suit, if it read it. */
+    CHECK_INT(parse("{\"method\":\"majority_vote\"}", "{\"settings\":{\"eta\":0.34}}", &r, &err), AMX_OK);
+}
+
+TEST(madl_starts_from_its_own_eta)
+{
+    struct run_request r;
+    struct amx_error err;
+
+    if (!amx_setting_applies("madl", "eta"))
+        return;
+    CHECK_INT(parse("{\"method\":\"madl\"}", NULL, &r, &err), AMX_OK);
+    CHECK_NEAR(r.settings.eta, 0.8, 0);
+    CHECK_INT(parse("{\"method\":\"madl\"}", "{\"settings\":{\"eta\":0.7}}", &r, &err), AMX_OK);
+    CHECK_NEAR(r.settings.eta, 0.7, 0);
+}
+
+TEST(auto_has_fields_of_its_own)
+{
+    struct run_request r, back;
+    struct amx_error err;
+
+    CHECK_INT(parse("{\"method\":\"auto\"}", NULL, &r, &err), AMX_OK);
+    CHECK(run_request_is_auto(&r));
+    CHECK_NEAR(r.automatic.budget_seconds, 300, 0);
+    CHECK_INT(r.automatic.budget_fits, 0);
+    CHECK_INT(r.automatic.n_methods, 0);
+    through_the_store(&r, &back);
+    CHECK_NEAR(back.automatic.budget_seconds, 300, 0);
+    /* Fits alone: no clock, so that the seed decides. */
+    CHECK_INT(parse("{\"method\":\"auto\",\"budget_fits\":12,\"select\":\"valid\",\"methods\":[\"annot_mix\"],"
+                    "\"settings\":{\"epochs\":3}}",
+                    NULL, &r, &err),
+              AMX_OK);
+    CHECK_NEAR(r.automatic.budget_seconds, 0, 0);
+    CHECK_INT(r.automatic.budget_fits, 12);
+    CHECK_INT(r.automatic.select, RUN_SELECT_VALID);
+    CHECK_INT(r.gold_use, RUN_GOLD_CALIBRATE); /* asked for by select */
+    CHECK_INT(r.automatic.n_methods, 1);
+    through_the_store(&r, &back);
+    CHECK_NEAR(back.automatic.budget_seconds, 0, 0);
+    CHECK_INT(back.automatic.budget_fits, 12);
+    CHECK_INT(back.automatic.select, RUN_SELECT_VALID);
+    CHECK_STR(back.automatic.methods[0], "annot_mix");
+    CHECK_INT(back.settings.epochs, 3);
+    /* The same in an object; both budgets. */
+    CHECK_INT(parse("{\"method\":\"auto\",\"auto\":{\"budget_fits\":12,\"budget_seconds\":7.5}}", NULL, &r, &err), AMX_OK);
+    CHECK_INT(r.automatic.budget_fits, 12);
+    CHECK_NEAR(r.automatic.budget_seconds, 7.5, 0);
+    /* A project whose default is auto, and a run that is not. */
+    CHECK_INT(parse("{\"method\":\"annot_mix\"}", "{\"method\":\"auto\",\"budget_fits\":2}", &r, &err), AMX_OK);
+    CHECK(!run_request_is_auto(&r));
+}
+
+TEST(without_features_there_are_the_methods_of_labels_alone)
+{
+    static const struct {
+        const char *text, *pointer;
+    } wrong[] = {{"{\"method\":\"annot_mix\"}", "/method"},    {"{\"method\":\"auto\"}", "/method"},
+                 {"{\"settings\":{\"epochs\":1}}", "/settings/epochs"},
+                 {"{\"folds\":5}", "/folds"},                  {"{\"ensemble\":2}", "/ensemble"},
+                 {"{\"gold_use\":\"calibrate\"}", "/gold_use"}, {"{\"method\":\"best\"}", "/method"}};
+    struct run_request r, back;
+    struct amx_error err;
+    json_t *body;
+
+    CHECK_INT(run_request_parse(NULL, NULL, 0, 3, &r, &err), AMX_OK);
+    CHECK_STR(r.method, "dawid_skene");
+    CHECK(r.label_only);
+    body = json_pack("{s:s, s:s}", "method", "glad", "gold_use", "train");
+    CHECK_INT(run_request_parse(body, NULL, 0, 3, &r, &err), AMX_OK);
+    json_decref(body);
+    CHECK_STR(r.method, "glad");
+    through_the_store(&r, &back);
+    CHECK(back.label_only);
+    CHECK_STR(back.method, "glad");
+    CHECK_INT(run_request_by_rule(NULL, 0, 3, &r, &err), AMX_OK);
+    CHECK_INT(r.folds, 0);
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        body = json_loads(wrong[i].text, 0, NULL);
+        CHECK_INT(run_request_parse(body, NULL, 0, 3, &r, &err), AMX_INVALID);
+        CHECK_STR(err.pointer, wrong[i].pointer);
+        json_decref(body);
+    }
+}
+
+TEST(the_rule_compares_unless_told_otherwise)
+{
+    static const struct {
+        const char *training;
+        int folds;
+        enum run_activate activate;
+    } cases[] = {{"{}", RUN_RULE_FOLDS, RUN_ACTIVATE_IF_NOT_WORSE},
+                 {"{\"folds\":3}", 3, RUN_ACTIVATE_IF_NOT_WORSE},
+                 {"{\"folds\":0}", 0, RUN_ACTIVATE_ALWAYS},
+                 {"{\"activate\":\"always\"}", 0, RUN_ACTIVATE_ALWAYS},
+                 {"{\"activate\":\"never\",\"folds\":4}", 4, RUN_ACTIVATE_NEVER}};
+
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        json_t *training = json_loads(cases[i].training, 0, NULL);
+        struct run_request r;
+        struct amx_error err;
+
+        CHECK_INT(run_request_by_rule(training, 10, 3, &r, &err), AMX_OK);
+        CHECK_INT(r.folds, cases[i].folds);
+        CHECK_INT(r.activate, cases[i].activate);
+        /* A run that somebody asks for is plain. */
+        CHECK_INT(run_request_parse(NULL, training, 10, 3, &r, &err), AMX_OK);
+        CHECK(r.activate != RUN_ACTIVATE_IF_NOT_WORSE);
+        json_decref(training);
+    }
 }
 
 TEST(set_takes_json_lists_and_words)
@@ -175,17 +373,29 @@ TEST(set_takes_json_lists_and_words)
     CHECK_INT(run_request_set(&r, "dropout=much", &err), AMX_INVALID);
 }
 
-TEST(methods_list_every_setting_with_its_default)
+TEST(methods_list_their_own_settings_with_defaults)
 {
-    json_t *body = run_request_methods_json();
-    json_t *method = json_array_get(json_object_get(body, "items"), 0);
-    json_t *settings = json_object_get(method, "settings");
-    size_t n;
+    size_t n, n_fields;
+    const struct amx_method_info *methods = amx_methods(&n);
+    const struct amx_setting_field *fields = amx_setting_fields(&n_fields);
+    json_t *body = run_request_methods_json(), *items = json_object_get(body, "items"), *last;
 
-    (void)amx_setting_fields(&n);
-    CHECK_STR(json_string_value(json_object_get(method, "name")), "annot_mix");
-    CHECK_INT(json_array_size(settings), n);
-    CHECK(json_object_get(json_array_get(settings, 0), "default") != NULL);
+    CHECK_INT(json_array_size(items), n + 1);
+    for (size_t i = 0; i < n; i++) {
+        json_t *method = json_array_get(items, i), *settings = json_object_get(method, "settings");
+        size_t own = 0;
+
+        for (size_t j = 0; j < n_fields; j++)
+            own += amx_setting_applies(methods[i].name, fields[j].name);
+        CHECK_STR(json_string_value(json_object_get(method, "name")), methods[i].name);
+        CHECK_INT(json_array_size(settings), own);
+        CHECK_INT(json_is_true(json_object_get(method, "needs_gold")), methods[i].needs_gold);
+        CHECK(json_object_get(json_array_get(settings, 0), "default") != NULL);
+    }
+    last = json_array_get(items, n);
+    CHECK_STR(json_string_value(json_object_get(last, "name")), "auto");
+    CHECK_INT(json_array_size(json_object_get(last, "fields")), 4);
+    CHECK(json_array_size(json_object_get(body, "label_only")) >= 9);
     json_decref(body);
 }
 
@@ -202,6 +412,9 @@ TEST(project_settings_are_checked)
         {"{\"auto_train\":{\"every_labels\":0}}", "/settings/auto_train/every_labels"},
         {"{\"training\":{\"settings\":{\"alpha\":-1}}}", "/settings/training/settings/alpha"},
         {"{\"training\":{\"method\":\"x\"}}", "/settings/training/method"},
+        {"{\"training\":{\"settings\":{\"soft\":true}}}", "/settings/training/settings/soft"},
+        {"{\"training\":{\"activate\":\"if_not_worse\"}}", "/settings/training/activate"},
+        {"{\"training\":{\"budget_fits\":1}}", "/settings/training/budget_fits"},
         {"[]", "/settings"},
     };
     struct project_settings settings;
