@@ -14,9 +14,10 @@
 #include "work/metrics.h"
 
 static const struct http_route *const tables[] = {
-    projects_routes, instances_routes, labels_routes,      gold_routes,        annotators_routes, training_runs_routes,
-    models_routes,   predict_routes,   predictions_routes, reliability_routes, consensus_routes,  agreement_routes,
-    methods_routes,  tokens_routes,    meta_routes,        health_routes,      dashboard_routes,
+    projects_routes,      instances_routes, labels_routes, gold_routes,    annotators_routes,
+    training_runs_routes, face_offs_routes, models_routes, predict_routes, predictions_routes,
+    reliability_routes,   consensus_routes, agreement_routes, methods_routes, tokens_routes,
+    meta_routes,          health_routes,    dashboard_routes,
 };
 enum {
     N_TABLES = sizeof tables / sizeof tables[0]

@@ -24,6 +24,7 @@ extern const struct http_route gold_routes[];
 extern const struct http_route annotators_routes[];
 /* endpoints-read */
 extern const struct http_route training_runs_routes[];
+extern const struct http_route face_offs_routes[];
 extern const struct http_route models_routes[];
 extern const struct http_route predict_routes[];
 extern const struct http_route predictions_routes[];

@@ -136,6 +136,7 @@ enum http_format {
     HTTP_FORMAT_CSV,
     HTTP_FORMAT_NDJSON,
     HTTP_FORMAT_BINARY,
+    HTTP_FORMAT_MARKDOWN,
     HTTP_FORMAT_NONE
 };
 /* Best of `offered` (bit set 1 << enum) by ?format= then Accept; JSON when nothing is said. Replies 406/400 and returns

@@ -90,6 +90,7 @@ static const struct {
     [HTTP_FORMAT_CSV] = {"csv", "text", "csv"},
     [HTTP_FORMAT_NDJSON] = {"ndjson", "application", "x-ndjson"},
     [HTTP_FORMAT_BINARY] = {"binary", "application", "octet-stream"},
+    [HTTP_FORMAT_MARKDOWN] = {"markdown", "text", "markdown"},
 };
 enum {
     N_FORMATS = sizeof formats / sizeof *formats
