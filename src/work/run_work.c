@@ -14,6 +14,7 @@
 #include "util/log.h"
 #include "util/size.h"
 #include "work/label_run.h"
+#include "work/face_off_request.h"
 #include "work/metrics.h"
 #include "work/trainers_int.h"
 
@@ -259,6 +260,8 @@ static enum amx_status train(struct run_work *work, struct amx_error *err)
     struct training_data data;
     enum amx_status status;
 
+    if (face_off_is(&work->row.spec))
+        return face_off_run(work, err);
     if ((status = run_request_of_spec(&work->row.spec, &work->request, err)) != AMX_OK ||
         (status = run_work_read(work, &data, err)) != AMX_OK)
         return status;
