@@ -7,9 +7,9 @@
  *     loss = mean of -log q[z]  -  1e-2 logdet(P' P)  +  1e-2 sum_i (sum over i's labels |e|^2 + 1e-10)^0.2.
  *
  * q is not a mixture any more, so gradients go through P and p themselves; the clamp passes none outside its bounds.
- * e is updated densely: a label that is not in the batch has gradient 0, but its moments decay and still move it. RAdam
- * runs over strips of labels whose gradient is put together in a buffer of a few thousand floats. Prediction knows no
- * e. */
+ * e is updated as if densely: a label that is not in the batch has gradient 0, but its moments decay and still move it.
+ * RAdam is elementwise, so it may run over any selection of labels: over strips in place where all of them move, else
+ * over copies gathered in a strip of a few thousand floats. Prediction knows no e. */
 #include "coin_net.h"
 
 #include <math.h>
@@ -24,9 +24,10 @@
 
 enum {
     STRIP_FLOATS = 4096,
-    /* Steps after which an absent label's first moment, by then below 1e-23 of its last gradient, is set to 0: further
-     * on it would be denormal, and arithmetic with such numbers takes a hundred times as long. */
-    IDLE = 512
+    /* Steps after which an absent label is left alone: its first moment is then below 1e-12 of its last gradient, and
+     * no step it would still make changes a float. (Later it would be denormal, and slow.) With weight decay every
+     * label that was ever in a batch keeps moving. */
+    IDLE = 256
 };
 
 static enum amx_status initial(const struct layout *layout, const struct dims *dims,
@@ -43,17 +44,22 @@ static void lay_out(struct workspace *workspace, struct arena *arena)
 {
     struct coin_net_state counting, *state = workspace->state != NULL ? workspace->state : &counting;
     const struct dims *dims = &workspace->dims;
-    const size_t C = dims->C, padded = amx_round_up(dims->Z, PAD), few = STRIP_FLOATS / C / PAD * PAD;
+    const size_t C = dims->C, few = STRIP_FLOATS / C / PAD * PAD;
 
     matrix_lay_out(&state->matrix, dims, true, arena);
     logdet_lay_out(&state->logdet, C, dims->Bp, arena);
-    state->e = arena_floats(arena, padded, C);
-    state->moment1 = arena_floats(arena, padded, C);
-    state->moment2 = arena_floats(arena, padded, C);
-    state->triple = arena_take(arena, padded, sizeof(int32_t));
+    state->e = arena_floats(arena, dims->Z, C);
+    state->moment1 = arena_floats(arena, dims->Z, C);
+    state->moment2 = arena_floats(arena, dims->Z, C);
+    state->last = arena_u32(arena, dims->Z);
     state->d_e = arena_floats(arena, dims->T, C);
     state->strip_labels = few < PAD ? PAD : few;
-    state->strip = arena_floats(arena, state->strip_labels, C);
+    state->strip_e = arena_floats(arena, state->strip_labels, C);
+    state->strip_d = arena_floats(arena, state->strip_labels, C);
+    state->strip1 = arena_floats(arena, state->strip_labels, C);
+    state->strip2 = arena_floats(arena, state->strip_labels, C);
+    state->zeros = arena_floats(arena, state->strip_labels, C);
+    state->held = arena_take(arena, state->strip_labels, sizeof(size_t));
     state->q = arena_floats(arena, C, 1);
     state->d_q = arena_floats(arena, C, 1);
 }
@@ -68,12 +74,13 @@ static void bind(struct workspace *workspace)
 static enum amx_status prepare(struct workspace *workspace)
 {
     struct coin_net_state *state = workspace->state;
-    const size_t floats = amx_round_up(workspace->dims.Z, PAD) * workspace->dims.C;
+    const size_t floats = workspace->dims.Z * workspace->dims.C;
 
     memset(state->e, 0, floats * sizeof(float));
     memset(state->moment1, 0, floats * sizeof(float));
     memset(state->moment2, 0, floats * sizeof(float));
-    memset(state->triple, 0, amx_round_up(workspace->dims.Z, PAD) * sizeof(int32_t));
+    memset(state->last, 0, workspace->dims.Z * sizeof(uint32_t));
+    state->n_held = 0;
     return AMX_OK;
 }
 
@@ -185,33 +192,94 @@ static void through_softmax(struct matrix_state *matrix)
     }
 }
 
-/* RAdam over e, strip by strip. The last strip may end in the pads, which stay 0. */
-static void update_outliers(struct coin_net_state *state, const struct workspace *workspace,
-                            const struct radam_step *update)
+/* ---- RAdam over e ------------------------------------------------------------------------------------------------ */
+
+/* Runs the optimiser over the labels held in the strip and puts them back. */
+static void flush(struct coin_net_state *state, const struct amx_kernels *kernels, const struct radam_step *update)
+{
+    const size_t C = state->matrix.dims->C, row = C * sizeof(float);
+
+    kernels->radam(state->strip_e, state->strip_d, state->strip1, state->strip2, amx_round_up(state->n_held * C, PAD),
+                   update);
+    for (size_t i = 0; i < state->n_held; i++) {
+        const size_t at = state->held[i] * C;
+        memcpy(state->e + at, state->strip_e + i * C, row);
+        memcpy(state->moment1 + at, state->strip1 + i * C, row);
+        memcpy(state->moment2 + at, state->strip2 + i * C, row);
+    }
+    state->n_held = 0;
+}
+
+/* Takes label l into the strip, with gradient d (NULL: 0). */
+static void hold(struct coin_net_state *state, size_t l, const float *d, const struct amx_kernels *kernels,
+                 const struct radam_step *update)
+{
+    const size_t C = state->matrix.dims->C, row = C * sizeof(float), to = state->n_held * C;
+
+    memcpy(state->strip_e + to, state->e + l * C, row);
+    memcpy(state->strip1 + to, state->moment1 + l * C, row);
+    memcpy(state->strip2 + to, state->moment2 + l * C, row);
+    memcpy(state->strip_d + to, d != NULL ? d : state->zeros, row);
+    state->held[state->n_held++] = l;
+    if (state->n_held == state->strip_labels)
+        flush(state, kernels, update);
+}
+
+/* Labels of the batch: moments that were left alone for a while catch up first. */
+static void update_batch(struct coin_net_state *state, const struct workspace *workspace, uint32_t now,
+                         const struct radam_step *update)
 {
     const struct batch *batch = &workspace->batch;
-    const struct train_data *data = workspace->member->data;
-    const size_t C = state->matrix.dims->C, Z = amx_round_up(state->matrix.dims->Z, PAD);
+    const size_t C = state->matrix.dims->C;
 
     for (size_t i = 0; i < batch->n_rows; i++) {
-        const size_t first = data->begin[batch->source[i]];
-        for (uint32_t t = batch->begin[i]; t < batch->begin[i + 1]; t++)
-            state->triple[first + (t - batch->begin[i])] = (int32_t)t + 1;
+        const size_t first = workspace->member->data->begin[batch->source[i]];
+        for (uint32_t t = batch->begin[i]; t < batch->begin[i + 1]; t++) {
+            const size_t l = first + (t - batch->begin[i]);
+            const uint32_t away = now - state->last[l];
+            if (state->last[l] > 0 && away > IDLE + 1 && update->weight_decay == 0.0f) {
+                const float decay = powf(update->beta2, (float)(away - 1 - IDLE));
+                memset(state->moment1 + l * C, 0, C * sizeof(float));
+                for (size_t c = 0; c < C; c++)
+                    state->moment2[l * C + c] *= decay;
+            }
+            state->last[l] = now;
+            hold(state, l, state->d_e + t * C, workspace->kernels, update);
+        }
     }
+    flush(state, workspace->kernels, update);
+}
+
+/* A label that its moments still move: a batch had it within the last IDLE steps, but not this one. */
+static bool moves(const struct coin_net_state *state, size_t l, uint32_t now, bool all)
+{
+    const uint32_t away = now - state->last[l];
+
+    return state->last[l] > 0 && away > 0 && (all || away <= IDLE);
+}
+
+static void update_absent(struct coin_net_state *state, const struct workspace *workspace, uint32_t now,
+                          const struct radam_step *update)
+{
+    const size_t C = state->matrix.dims->C, Z = state->matrix.dims->Z;
+    const bool all = update->weight_decay != 0.0f;
+
     for (size_t l0 = 0; l0 < Z; l0 += state->strip_labels) {
         const size_t n = Z - l0 < state->strip_labels ? Z - l0 : state->strip_labels;
-        memset(state->strip, 0, n * C * sizeof(float));
-        for (size_t l = l0; l < l0 + n; l++) {
-            const int32_t t = state->triple[l];
-            if (t > 0)
-                memcpy(state->strip + (l - l0) * C, state->d_e + (size_t)(t - 1) * C, C * sizeof(float));
-            else if (t == -IDLE && update->weight_decay == 0.0f)
-                memset(state->moment1 + l * C, 0, C * sizeof(float));
-            state->triple[l] = t > 0 ? 0 : t < -IDLE ? t : t - 1;
+        size_t moving = 0;
+        for (size_t l = l0; l < l0 + n; l++)
+            moving += moves(state, l, now, all);
+        if (moving == state->strip_labels) { /* all of it: in place */
+            workspace->kernels->radam(state->e + l0 * C, state->zeros, state->moment1 + l0 * C, state->moment2 + l0 * C,
+                                      n * C, update);
+            continue;
         }
-        workspace->kernels->radam(state->e + l0 * C, state->strip, state->moment1 + l0 * C, state->moment2 + l0 * C,
-                                  n * C, update);
+        for (size_t l = l0; l < l0 + n && moving > 0; l++) {
+            if (moves(state, l, now, all))
+                hold(state, l, NULL, workspace->kernels, update);
+        }
     }
+    flush(state, workspace->kernels, update);
 }
 
 static double step(struct workspace *workspace, const struct step_rates *rates)
@@ -227,7 +295,8 @@ static double step(struct workspace *workspace, const struct step_rates *rates)
         return loss;
     through_softmax(&state->matrix);
     matrix_update(&state->matrix, workspace, rates, &annotators);
-    update_outliers(state, workspace, &annotators);
+    update_batch(state, workspace, (uint32_t)workspace->n_steps, &annotators);
+    update_absent(state, workspace, (uint32_t)workspace->n_steps, &annotators);
     return loss;
 }
 

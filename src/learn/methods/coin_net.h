@@ -10,12 +10,15 @@ struct coin_net_state {
     struct matrix_state matrix;
     struct logdet logdet;
     /* The outlier vector of every training label: parameters of their own, gone after the fit. Labels in the order of
-     * the training data, C floats each, Z padded so that RAdam runs over whole strips. */
-    float *e, *moment1, *moment2; /* [Z padded][C] */
-    int32_t *triple;              /* [Z] 1 + triple of the batch; not in it: minus the steps since it was */
+     * the training data. */
+    float *e, *moment1, *moment2; /* [Z][C] */
+    uint32_t *last;               /* [Z] step whose batch had the label last, 0: none yet */
     float *d_e;                   /* [T][C] gradient of the batch's labels */
-    float *strip;                 /* [strip_labels][C] gradient of a run of labels */
-    size_t strip_labels;
+    /* A strip of labels on their way through RAdam: copies, gradient, and which they are. */
+    float *strip_e, *strip_d, *strip1, *strip2; /* [strip_labels][C] */
+    float *zeros;                               /* [strip_labels][C] gradient of the absent */
+    size_t *held;                               /* [strip_labels] */
+    size_t n_held, strip_labels;
     float *q, *d_q; /* [C] of one label */
 };
 
