@@ -1,8 +1,10 @@
-/* test_golden.c - src/learn against the golden vectors of tests/golden (and ../shared/golden where present).
+/* test_golden.c - src/learn against the golden vectors of tests/golden, tests/golden/target (and ../shared/golden where
+ * present).
  *
  * Each case fixes parameters, mixing and dropout masks and gives, from float64 autograd, the loss of every step, all
  * gradients of the first, parameters after the first and the last, and predictions. The steps run through the same
- * workspace, batch and method as amx_fit; predictions through the model file's compact form and amx_predict. */
+ * workspace, batch and method as amx_fit; predictions through the model file's compact form and amx_predict. Cases of
+ * another method than annot_mix name it, and the tensors (and targets) that it has to derive from the labels. */
 #include "test.h"
 
 #include <dirent.h>
@@ -16,6 +18,7 @@
 #include "annotmix.h"
 #include "learn/class_model.h"
 #include "learn/method.h"
+#include "learn/methods/class_target.h"
 #include "learn/mixup.h"
 #include "learn/model.h"
 #include "learn/workspace.h"
@@ -94,8 +97,13 @@ struct golden {
     float *features;
     uint32_t *instance, *annotator, *class;
     struct amx_data data;
+    const char *method;
+    int32_t *gold;
+    float *history, *posterior; /* or NULL */
+    uint32_t order[64];
     struct amx_model *model;
     struct train_data train;
+    struct member_data member;
     struct workspace workspace;
 };
 
@@ -120,6 +128,40 @@ static void read_settings(struct golden *g)
     g->settings.weight_decay = number(optimizer, "weight_decay_gt");
     g->settings.annotator_weight_decay = number(optimizer, "weight_decay_ap");
     g->settings.standardize = false;
+    g->settings.soft = json_is_true(json_object_get(json_object_get(g->json, "settings"), "soft"));
+    if (json_object_get(json_object_get(g->json, "settings"), "prior_strength") != NULL)
+        g->settings.prior_strength = number(json_object_get(g->json, "settings"), "prior_strength");
+    g->method = json_string_value(json_object_get(g->json, "method"));
+    g->method = g->method != NULL ? g->method : "annot_mix";
+}
+
+/* The numbers under a key as floats; NULL when the key is missing. */
+static float *floats_of(const json_t *object, const char *key)
+{
+    struct numbers x = numbers_of(json_object_get(object, key));
+    float *out = json_object_get(object, key) != NULL ? calloc(x.n + 1, sizeof *out) : NULL;
+
+    for (size_t i = 0; out != NULL && i < x.n; i++)
+        out[i] = (float)x.x[i];
+    free(x.x);
+    return out;
+}
+
+static void read_truth(struct golden *g)
+{
+    const json_t *gold = json_object_get(g->json, "gold");
+
+    g->history = floats_of(g->json, "history");
+    g->posterior = floats_of(g->json, "posterior");
+    g->data.history = g->history;
+    if (json_array_size(gold) == 0)
+        return;
+    g->gold = calloc(g->N, sizeof *g->gold);
+    if (g->gold == NULL)
+        exit(2);
+    for (size_t i = 0; i < g->N; i++)
+        g->gold[i] = (int32_t)json_integer_value(json_array_get(gold, i));
+    g->data.gold = g->gold;
 }
 
 static void import_parameters(struct golden *g, const json_t *parameters, float *compact)
@@ -174,6 +216,7 @@ static bool golden_open(struct golden *g, const char *path)
     g->data.label_instance = g->instance;
     g->data.label_annotator = g->annotator;
     g->data.label_class = g->class;
+    read_truth(g);
     return true;
 }
 
@@ -182,6 +225,9 @@ static void golden_close(struct golden *g)
     workspace_done(&g->workspace);
     train_data_done(&g->train);
     amx_model_free(g->model);
+    free(g->posterior);
+    free(g->history);
+    free(g->gold);
     free(g->class);
     free(g->annotator);
     free(g->instance);
@@ -217,7 +263,8 @@ static void compare_gradients(struct golden *g, const float *out_gradient, const
     if (block == NULL)
         exit(2);
     memcpy(block, g->workspace.gradients, layout->group_start[GROUP_STREAMED] * sizeof(float));
-    memcpy(block + layout->tensor[out].offset, out_gradient, g->C * g->C * g->workspace.dims.Ep * sizeof(float));
+    if (out >= 0)
+        memcpy(block + layout->tensor[out].offset, out_gradient, g->C * g->C * g->workspace.dims.Ep * sizeof(float));
     compare_tensors(g, block, expected, "gradient of");
     free(block);
 }
@@ -235,7 +282,7 @@ static unsigned char *mask_of(const json_t *value)
     return mask;
 }
 
-static void run_step(struct golden *g, const json_t *step, const uint32_t *order, float *out_gradient)
+static void run_step(struct golden *g, const json_t *step, float *out_gradient)
 {
     const json_t *masks = json_object_get(step, "dropout_keep_masks");
     struct numbers lambda = numbers_of(json_object_get(step, "lambda"));
@@ -249,14 +296,15 @@ static void run_step(struct golden *g, const json_t *step, const uint32_t *order
 
     for (int l = 0; l < L; l++)
         forced.hidden[l] = owned[l] = mask_of(json_array_get(masks, (size_t)l));
-    forced.annotator = owned[L] = mask_of(json_array_get(masks, (size_t)L));
+    if ((size_t)L < json_array_size(masks))
+        forced.annotator = owned[L] = mask_of(json_array_get(masks, (size_t)L));
     for (size_t t = 0; t < lambda.n; t++) {
         lambdas[t] = (float)lambda.x[t];
         partners[t] = (uint32_t)permutation.x[t];
     }
     g->workspace.forced = &forced;
     g->workspace.out_gradient = out_gradient;
-    batch_load(&g->workspace.batch, &g->train, order, g->N);
+    batch_load(&g->workspace.batch, &g->train, g->order, g->N);
     if (g->settings.alpha > 0.0)
         mixup_set(&g->workspace.batch, lambdas, partners);
     loss = (float)g->model->method->step(&g->workspace, &rates);
@@ -265,6 +313,20 @@ static void run_step(struct golden *g, const json_t *step, const uint32_t *order
         free(owned[l]);
     free(lambda.x);
     free(permutation.x);
+}
+
+/* The confusion matrices of an annotator the model has not seen, where the case has them. */
+static void compare_unseen(struct golden *g, const json_t *expected)
+{
+    static const uint32_t unseen = AMX_UNSEEN;
+    struct amx_prediction out = {.p_confusion = calloc(g->N * g->C * g->C, sizeof(float))};
+
+    if (out.p_confusion == NULL)
+        exit(2);
+    CHECK_INT(amx_predict(g->model, g->features, g->N, &unseen, 1, &out, NULL), AMX_OK);
+    if (expected != NULL)
+        compare("p_confusion_unseen", out.p_confusion, expected);
+    free(out.p_confusion);
 }
 
 static void compare_predictions(struct golden *g)
@@ -292,42 +354,79 @@ static void compare_predictions(struct golden *g)
     compare("p_perf", out.p_perf, json_object_get(predict, "p_perf"));
     compare("p_annotation", out.p_annotation, json_object_get(predict, "p_annotation"));
     compare("p_confusion", out.p_confusion, json_object_get(predict, "p_confusion"));
+    compare_unseen(g, json_object_get(predict, "p_confusion_unseen"));
     free(out.p_confusion);
     free(out.p_annotation);
     free(out.p_perf);
     free(out.p_class);
 }
 
+/* What the method makes of the labels by itself takes the place of the case's tensors; then it is compared. */
+static void derive(struct golden *g)
+{
+    const json_t *names = json_object_get(g->json, "derived"), *targets = json_object_get(g->json, "targets");
+    const struct layout *layout = &g->model->layout;
+    float *own = calloc(layout->compact_length, sizeof(float));
+    struct rng rng;
+
+    if (own == NULL)
+        exit(2);
+    rng_seed(&rng, 1, 0, RNG_INITIAL);
+    CHECK_INT(g->model->method->initial(layout, &g->workspace.dims, &g->settings, &g->member, own, &rng), AMX_OK);
+    for (size_t i = 0; i < json_array_size(names); i++) {
+        const struct tensor *t = &layout->tensor[layout_find(layout, json_string_value(json_array_get(names, i)))];
+        memcpy(g->model->tensors + t->compact, own + t->compact, t->rows * t->cols * sizeof(float));
+    }
+    free(own);
+    layout_import(layout, g->model->tensors, g->workspace.parameters);
+    if (g->model->method->prepare != NULL)
+        CHECK_INT(g->model->method->prepare(&g->workspace), AMX_OK);
+    compare_tensors(g, g->workspace.parameters, json_object_get(g->json, "initial"), "initial");
+    if (targets != NULL)
+        compare("targets", ((const struct class_target_state *)g->workspace.state)->targets, targets);
+}
+
+/* Model, training data and workspace of a case, with its parameters. */
+static void golden_start(struct golden *g)
+{
+    const struct amx_method *method = method_find(g->method);
+    struct amx_error err;
+
+    CHECK_INT(model_new(method, &g->settings, g->D, g->C, g->A, 1, &g->model, &err), AMX_OK);
+    g->settings.batch_size = (int)g->N;
+    CHECK_INT(train_data_init(&g->train, &g->data, &g->settings, &err), AMX_OK);
+    CHECK_INT(g->train.n_rows, g->N);
+    workspace_dims(&g->model->dims, method, g->N, g->N, g->train.max_labels, g->data.n_labels);
+    CHECK_INT(workspace_init(&g->workspace, method, &g->model->layout, &g->model->dims, &g->settings, g->N), AMX_OK);
+    for (uint32_t i = 0; i < g->N; i++)
+        g->order[i] = i;
+    g->member = (struct member_data){.data = &g->train,
+                                     .rows = g->order,
+                                     .n_rows = g->N,
+                                     .posterior = g->posterior,
+                                     .clamp_gold = json_is_true(json_object_get(g->json, "clamp_gold"))};
+    g->workspace.member = &g->member;
+    workspace_seed(&g->workspace, 1, 0, g->N);
+    import_parameters(g, json_object_get(g->json, "initial"), g->model->tensors);
+    derive(g);
+}
+
 static bool run_case(const char *path)
 {
     struct golden g;
     const json_t *steps;
-    struct amx_error err;
-    uint32_t order[64];
     float *out_gradient = NULL;
     bool opened = golden_open(&g, path);
 
     if (!opened)
         goto done;
-    CHECK_INT(model_new(method_find("annot_mix"), &g.settings, g.D, g.C, g.A, 1, &g.model, &err), AMX_OK);
-    g.settings.batch_size = (int)g.N;
-    CHECK_INT(train_data_init(&g.train, &g.data, &g.settings, &err), AMX_OK);
-    CHECK_INT(g.train.n_rows, g.N);
-    workspace_dims(&g.model->dims, g.model->method, g.N, g.N, g.train.max_labels, g.data.n_labels);
-    CHECK_INT(workspace_init(&g.workspace, g.model->method, &g.model->layout, &g.model->dims, &g.settings, g.N),
-              AMX_OK);
-    workspace_seed(&g.workspace, 1, 0, g.N);
-    import_parameters(&g, json_object_get(g.json, "initial"), g.model->tensors);
-    layout_import(&g.model->layout, g.model->tensors, g.workspace.parameters);
+    golden_start(&g);
     out_gradient = calloc(g.C * g.C * g.workspace.dims.Ep, sizeof(float));
-    for (uint32_t i = 0; i < g.N; i++)
-        order[i] = i;
-
     steps = json_object_get(g.json, "steps");
     for (size_t s = 0; s < json_array_size(steps); s++) {
         const json_t *step = json_array_get(steps, s);
         char what[40];
-        run_step(&g, step, order, out_gradient);
+        run_step(&g, step, out_gradient);
         if (json_object_get(step, "gradients") != NULL)
             compare_gradients(&g, out_gradient, json_object_get(step, "gradients"));
         (void)snprintf(what, sizeof what, "after step %zu", s + 1);
@@ -365,6 +464,11 @@ static int run_folder(const char *folder)
 TEST(learn_golden_own)
 {
     CHECK_INT(run_folder("tests/golden"), 7);
+}
+
+TEST(learn_golden_targets_and_prior)
+{
+    CHECK_INT(run_folder("tests/golden/target"), 14);
 }
 
 TEST(learn_golden_shared)
