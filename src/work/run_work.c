@@ -272,7 +272,9 @@ static enum amx_status train(struct run_work *work, struct amx_error *err)
             run_work_note_data(work, &data, work->request.label_only ? 1 : work->request.settings.epochs, err);
     }
     if (status == AMX_OK)
-        status = work->request.label_only ? run_labels(work, &data, err) : fit(work, &data, err);
+        status = work->request.label_only              ? run_labels(work, &data, err)
+                 : run_request_is_auto(&work->request) ? auto_run(work, &data, err)
+                                                       : fit(work, &data, err);
     training_data_done(&data);
     return status;
 }
