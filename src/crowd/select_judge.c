@@ -121,7 +121,13 @@ struct chunk {
     bool *first;                       /* [max_rows] not a continuation of the chunk before */
     uint32_t *row, *annotator, *label; /* [max_pairs] */
     float *p, *given;                  /* [max_rows][C], [max_pairs][C] */
+    const volatile int *cancel;        /* NULL = never */
 };
+
+static bool is_cancelled(const volatile int *cancel)
+{
+    return cancel != NULL && __atomic_load_n(cancel, __ATOMIC_RELAXED) != 0;
+}
 
 static size_t at_most(size_t limit, size_t width)
 {
@@ -173,6 +179,8 @@ static enum amx_status chunk_flush(struct chunk *c, const struct select_ground *
 
     if (c->n_rows == 0)
         return AMX_OK;
+    if (is_cancelled(c->cancel))
+        return AMX_CANCELLED;
     status = amx_predict_pairs(model, fold, c->x, c->n_rows, c->row, c->annotator, c->n_pairs, &out, err);
     if (status != AMX_OK)
         return status;
@@ -219,7 +227,7 @@ static enum amx_status add_instance(struct chunk *c, const struct select_ground 
 }
 
 static enum amx_status held_out_risks(const struct select_ground *ground, const struct amx_model *model,
-                                      double risks[RISKS], struct amx_error *err)
+                                      const volatile int *cancel, double risks[RISKS], struct amx_error *err)
 {
     struct risk_tally tally = {{0}, {0}};
     struct chunk chunk;
@@ -227,6 +235,7 @@ static enum amx_status held_out_risks(const struct select_ground *ground, const 
 
     if (chunk_init(&chunk, ground->data.n_features, ground->data.n_classes) != AMX_OK)
         return amx_fail_memory(err);
+    chunk.cancel = cancel;
     for (int fold = 0; fold < ground->folds && status == AMX_OK; fold++) {
         for (size_t i = 0; i < ground->data.n_instances && status == AMX_OK; i++) {
             if ((int)ground->fold[i] == fold && ground->begin[i + 1] > ground->begin[i])
@@ -241,8 +250,8 @@ static enum amx_status held_out_risks(const struct select_ground *ground, const 
     return status;
 }
 
-static enum amx_status valid_error(const struct select_ground *ground, const struct amx_model *model, double *out,
-                                   struct amx_error *err)
+static enum amx_status valid_error(const struct select_ground *ground, const struct amx_model *model,
+                                   const volatile int *cancel, double *out, struct amx_error *err)
 {
     const struct select_options *o = ground->options;
     const size_t D = ground->data.n_features, C = ground->data.n_classes, step = at_most(CHUNK_ROWS, C);
@@ -256,7 +265,8 @@ static enum amx_status valid_error(const struct select_ground *ground, const str
         size_t n = o->n_valid - first < step ? o->n_valid - first : step;
         const struct amx_prediction prediction = {.p_class = p};
 
-        status = amx_predict(model, o->valid_features + first * D, n, NULL, 0, &prediction, err);
+        status = is_cancelled(cancel) ? AMX_CANCELLED
+                                      : amx_predict(model, o->valid_features + first * D, n, NULL, 0, &prediction, err);
         for (size_t i = 0; i < n && status == AMX_OK; i++) {
             size_t best = 0;
 
@@ -278,9 +288,9 @@ enum amx_status select_judge(const struct select_ground *ground, const struct am
     enum amx_status status = amx_fit(&ground->data, fit, NULL, &model, err);
 
     if (status == AMX_OK)
-        status = held_out_risks(ground, model, candidate->risks, err);
+        status = held_out_risks(ground, model, fit->cancel, candidate->risks, err);
     if (status == AMX_OK && ground->options->by_valid)
-        status = valid_error(ground, model, &candidate->valid_error, err);
+        status = valid_error(ground, model, fit->cancel, &candidate->valid_error, err);
     amx_model_free(model);
     return status;
 }
