@@ -152,17 +152,20 @@ static json_t *settings_of_method(const char *method)
 /* Fields of the request itself, beside `settings`, that only auto has; in the shape of settings. */
 static json_t *fields_of_auto(void)
 {
+    static const char source[] = "annotmixd, method auto";
+
     return json_pack(
-        "[{s:s, s:s, s:i, s:i, s:i, s:b, s:n, s:s}, {s:s, s:s, s:n, s:i, s:i, s:b, s:n, s:s},"
-        " {s:s, s:s, s:s, s:n, s:n, s:b, s:[s, s], s:s}, {s:s, s:s, s:n, s:n, s:n, s:b, s:n, s:s}]",
+        "[{s:s, s:s, s:i, s:i, s:i, s:b, s:n, s:s, s:s}, {s:s, s:s, s:n, s:i, s:i, s:b, s:n, s:s, s:s},"
+        " {s:s, s:s, s:s, s:n, s:n, s:b, s:[s, s], s:s, s:s}, {s:s, s:s, s:n, s:n, s:n, s:b, s:n, s:s, s:s}]",
         "name", "budget_seconds", "type", "real", "default", 300, "minimum", 0, "maximum", 604800, "exclusive_minimum",
-        1, "choices", "description", "Seconds to search in. Given budget_fits alone: no limit.", "name", "budget_fits",
-        "type", "integer", "default", "minimum", 1, "maximum", 1000000, "exclusive_minimum", 0, "choices",
-        "description", "Fits to search with; the result then follows from the seed alone.", "name", "select", "type",
-        "choice", "default", "crowd", "minimum", "maximum", "exclusive_minimum", 0, "choices", "crowd", "valid",
-        "description", "Judge by the labels of the crowd, or by gold of split valid.", "name", "methods", "type",
-        "methods", "default", "minimum", "maximum", "exclusive_minimum", 0, "choices", "description",
-        "Names of the methods to choose among; default: see the documentation of auto.");
+        1, "choices", "source", source, "description", "Seconds to search in. With budget_fits alone: no limit.", "name",
+        "budget_fits", "type", "integer", "default", "minimum", 1, "maximum", 1000000, "exclusive_minimum", 0, "choices",
+        "source", source, "description", "Cross-validations to search with; the choice then follows from the seed.",
+        "name", "select", "type", "choice", "default", "crowd", "minimum", "maximum", "exclusive_minimum", 0, "choices",
+        "crowd", "valid", "source", source, "description",
+        "Judge by the labels of the crowd, or by gold of split valid.", "name", "methods", "type", "methods", "default",
+        "minimum", "maximum", "exclusive_minimum", 0, "choices", "source", source, "description",
+        "Names of the methods to choose among; left out: the default candidates.");
 }
 
 static json_t *method_json(const char *name, const char *title, const char *source, const char *help, bool needs_gold,
