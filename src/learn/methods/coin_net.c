@@ -25,9 +25,10 @@
 enum {
     STRIP_FLOATS = 4096,
     /* Steps after which an absent label is left alone: its first moment is then below 1e-12 of its last gradient, and
-     * no step it would still make changes a float. (Later it would be denormal, and slow.) With weight decay every
-     * label that was ever in a batch keeps moving. */
-    IDLE = 256
+     * no step it would still make changes a float. (Later it would be denormal, and slow.) */
+    IDLE = 256,
+    /* In shorter epochs no label is absent for long enough to matter, and whole strips in place are faster. */
+    SHORT_EPOCH = 300
 };
 
 static enum amx_status initial(const struct layout *layout, const struct dims *dims,
@@ -81,6 +82,9 @@ static enum amx_status prepare(struct workspace *workspace)
     memset(state->moment2, 0, floats * sizeof(float));
     memset(state->last, 0, workspace->dims.Z * sizeof(uint32_t));
     state->n_held = 0;
+    /* With weight decay every label that was ever in a batch keeps moving. */
+    state->dense = workspace->settings->annotator_weight_decay > 0.0 ||
+                   workspace->member->n_rows / (size_t)workspace->settings->batch_size <= SHORT_EPOCH;
     return AMX_OK;
 }
 
@@ -237,7 +241,7 @@ static void update_batch(struct coin_net_state *state, const struct workspace *w
         for (uint32_t t = batch->begin[i]; t < batch->begin[i + 1]; t++) {
             const size_t l = first + (t - batch->begin[i]);
             const uint32_t away = now - state->last[l];
-            if (state->last[l] > 0 && away > IDLE + 1 && update->weight_decay == 0.0f) {
+            if (state->last[l] > 0 && away > IDLE + 1 && !state->dense) {
                 const float decay = powf(update->beta2, (float)(away - 1 - IDLE));
                 memset(state->moment1 + l * C, 0, C * sizeof(float));
                 for (size_t c = 0; c < C; c++)
@@ -251,31 +255,30 @@ static void update_batch(struct coin_net_state *state, const struct workspace *w
 }
 
 /* A label that its moments still move: a batch had it within the last IDLE steps, but not this one. */
-static bool moves(const struct coin_net_state *state, size_t l, uint32_t now, bool all)
+static bool moves(const struct coin_net_state *state, size_t l, uint32_t now)
 {
     const uint32_t away = now - state->last[l];
 
-    return state->last[l] > 0 && away > 0 && (all || away <= IDLE);
+    return state->last[l] > 0 && away > 0 && (state->dense || away <= IDLE);
 }
 
 static void update_absent(struct coin_net_state *state, const struct workspace *workspace, uint32_t now,
                           const struct radam_step *update)
 {
     const size_t C = state->matrix.dims->C, Z = state->matrix.dims->Z;
-    const bool all = update->weight_decay != 0.0f;
 
     for (size_t l0 = 0; l0 < Z; l0 += state->strip_labels) {
         const size_t n = Z - l0 < state->strip_labels ? Z - l0 : state->strip_labels;
         size_t moving = 0;
         for (size_t l = l0; l < l0 + n; l++)
-            moving += moves(state, l, now, all);
+            moving += moves(state, l, now);
         if (moving == state->strip_labels) { /* all of it: in place */
             workspace->kernels->radam(state->e + l0 * C, state->zeros, state->moment1 + l0 * C, state->moment2 + l0 * C,
                                       n * C, update);
             continue;
         }
         for (size_t l = l0; l < l0 + n && moving > 0; l++) {
-            if (moves(state, l, now, all))
+            if (moves(state, l, now))
                 hold(state, l, NULL, workspace->kernels, update);
         }
     }

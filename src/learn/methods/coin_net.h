@@ -12,6 +12,7 @@ struct coin_net_state {
     /* The outlier vector of every training label: parameters of their own, gone after the fit. Labels in the order of
      * the training data. */
     float *e, *moment1, *moment2; /* [Z][C] */
+    bool dense;                   /* all labels move in every step, not only those seen lately */
     uint32_t *last;               /* [Z] step whose batch had the label last, 0: none yet */
     float *d_e;                   /* [T][C] gradient of the batch's labels */
     /* A strip of labels on their way through RAdam: copies, gradient, and which they are. */
