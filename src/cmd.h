@@ -10,6 +10,7 @@ enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_TEMPORARY = 75 };
 
 int cmd_serve(int argc, char **argv);
 int cmd_fit(int argc, char **argv);
+int cmd_aggregate(int argc, char **argv);
 int cmd_faceoff(int argc, char **argv);
 int cmd_simulate(int argc, char **argv);
 int cmd_import(int argc, char **argv);

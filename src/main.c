@@ -18,6 +18,7 @@ static const struct command commands[] = {
     {"import", "send a data folder to a project", cmd_import},
     {"export", "write a project to a data folder", cmd_export},
     {"fit", "train on a data folder and print how good the result is", cmd_fit},
+    {"aggregate", "true classes from labels alone, by any label-only method", cmd_aggregate},
     {"faceoff", "compare every method on a data folder", cmd_faceoff},
     {"simulate", "make labels of simulated annotators, or add attackers", cmd_simulate},
     {"token", "create, list and revoke tokens", cmd_token},
