@@ -424,6 +424,8 @@ static enum amx_status read_files(const char *path, struct reading *reading, str
     if (status != AMX_OK && status != AMX_NOT_FOUND)
         return status;
     status = read_csv(path, "gold", gold_header, gold_row, reading, err);
+    if (status == AMX_NOT_FOUND && reading->by_name && reading->dir->instances.n == 0)
+        return error_set(err, AMX_NOT_FOUND, "There are no instances, labels or gold in %.100s.", path);
     return status == AMX_NOT_FOUND ? AMX_OK : status;
 }
 

@@ -283,7 +283,7 @@ static size_t count_gold(const struct training_set *set, enum split split)
     for (size_t i = 0; split == SPLIT_TRAIN && i < set->n_instances; i++)
         n += set->instance_gold[i] >= 0;
     for (size_t i = 0; split != SPLIT_TRAIN && i < set->n_held; i++)
-        n += set->held_split[i] == (int8_t)split;
+        n += set->held_split[i] == (int8_t)split && set->held_gold[i] >= 0;
     return n;
 }
 

@@ -7,6 +7,7 @@
 #include "util/clock.h"
 #include "util/error.h"
 #include "util/jsonx.h"
+#include "work/face_off_request.h"
 #include "work/selection_json.h"
 #include "work/trainers.h"
 
@@ -68,13 +69,30 @@ static json_t *progress_json(const struct run_progress *p)
     return object;
 }
 
+/* A face-off counts fits: those it has done, or as far as its request tells those it will do. */
+static json_int_t fits_of(const struct run_row *row, const json_t *settings)
+{
+    json_t *table = stored_json(row->metrics, json_object());
+    json_int_t repeat = json_integer_value(json_object_get(settings, "repeat"));
+    size_t rows = json_array_size(json_object_get(table, "rows"));
+
+    json_decref(table);
+    if (rows == 0)
+        rows = json_array_size(json_object_get(settings, "methods"));
+    if (rows == 0)
+        (void)amx_methods(&rows);
+    return (json_int_t)rows * repeat;
+}
+
 /* A run that is not in work here: what its state says. */
 static json_t *progress_of_state(const struct run_row *row, const json_t *settings, const json_t *curve)
 {
-    json_int_t epochs = json_integer_value(json_object_get(settings, "epochs"));
-    size_t done = json_array_size(curve);
+    const bool is_face_off = face_off_is(&row->spec);
+    json_int_t epochs = is_face_off ? fits_of(row, settings) : json_integer_value(json_object_get(settings, "epochs"));
+    size_t done = is_face_off && row->state == RUN_SUCCEEDED ? (size_t)epochs : json_array_size(curve);
     double fraction = row->state == RUN_SUCCEEDED ? 1.0 : epochs > 0 ? (double)done / (double)epochs : 0.0;
-    json_t *loss = done > 0 ? json_incref(json_array_get(curve, done - 1)) : json_null();
+    json_t *loss =
+        json_array_size(curve) > 0 ? json_incref(json_array_get(curve, json_array_size(curve) - 1)) : json_null();
 
     return json_pack("{s:I, s:I, s:f, s:n, s:o, s:o}", "epoch", (json_int_t)done, "epochs", epochs, "fraction",
                      fraction, "labels_per_second", "eta_seconds",
