@@ -117,7 +117,7 @@ static enum amx_status fit_best(const struct amx_data *data, const struct select
         struct amx_error why;
 
         memset(&why, 0, sizeof why);
-        last.progress.rung = SELECT_RUNGS;
+        last.progress.rung = last.progress.rungs = select_rungs(o);
         last.progress.candidate = last.progress.candidates = 1;
         last.progress.method = chosen.method;
         last_options(o, &chosen, &last, &fit);
@@ -154,7 +154,7 @@ size_t select_memory(const struct amx_data *data, const struct select_options *o
         size_t bytes;
 
         select_candidate_at(&source, i, &candidate);
-        select_fit_options(&ground, &candidate, 1.0, &fit);
+        select_fit_options(&ground, &candidate, select_rungs(options) - 1, &fit);
         bytes = amx_fit_memory(data, &fit);
         largest = bytes > largest && bytes != SIZE_MAX ? bytes : largest;
         last_options(options, &candidate, NULL, &fit);
@@ -186,6 +186,7 @@ enum amx_status select_fit(const struct amx_data *data, const struct select_opti
     result.candidates = outcome.candidates;
     result.n_candidates = outcome.n;
     result.rung = outcome.rung;
+    result.rungs = select_rungs(options);
     result.search_seconds = outcome.seconds;
     outcome.candidates = NULL;
     *out = result;

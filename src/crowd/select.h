@@ -5,10 +5,13 @@
  * the crowd's labels alone: the seven risks of risks.h, ranked among the candidates; the smallest mean rank wins.
  *
  * Schedule (successive halving on epochs). Three rungs train with 1/9, 1/3 and all of a candidate's epochs, rounded up,
- * each rung with a schedule of its own. A third of the candidates, and the published defaults while there is budget for
- * them, go on to the next rung. The budget is shared equally among the rungs.
- * - budget_fits counts cross-validations with all epochs; one at a ninth of the epochs counts 1/9. Seed and budget_fits
- *   decide everything: the same choice at any number of threads, on any day.
+ * each with a learning rate that falls to 0 within them; and when an ensemble is asked for, a fourth judges ensembles of
+ * up to SELECT_MEMBERS without each fold: what is best alone need not be best on average, and luck averages out. A third
+ * of the candidates, and the published defaults while there is budget for them, go on to the next rung. The budget is
+ * shared equally among the rungs.
+ * - budget_fits counts cross-validations with all epochs; one at a ninth of the epochs counts 1/9, one of ensembles as
+ *   much as they have members. Seed and budget_fits decide everything: the same choice at any number of threads, on any
+ *   day (unless budget_seconds is given too, and is over first).
  * - budget_seconds: rung after rung until its share of the time is used up; how many candidates that are depends on the
  *   machine. Time ends the search, never the last fit.
  *
@@ -22,13 +25,15 @@
 
 enum {
     SELECT_FOLDS = 5,
-    SELECT_RUNGS = 3,
+    SELECT_RUNGS = 4,
+    SELECT_MEMBERS = 4,
     SELECT_MAX_METHODS = 16,
     SELECT_MAX_CANDIDATES = 4096
 };
 
 struct select_progress {
-    int rung;                       /* 0 .. SELECT_RUNGS - 1; SELECT_RUNGS: the last fit */
+    int rungs;                      /* how many are planned: SELECT_RUNGS with an ensemble, else one less */
+    int rung;                       /* 0 .. rungs - 1; `rungs`: the last fit */
     size_t candidate, candidates;   /* finished in this rung, of how many (budget_seconds: as far as is known) */
     double fraction;                /* of search and last fit, 0..1, never falling */
     double eta_seconds;             /* estimate for all that is left */
@@ -44,7 +49,7 @@ struct select_options {
     struct amx_settings settings; /* what differs here from the published defaults is kept for every candidate */
     const char *methods[SELECT_MAX_METHODS]; /* n_methods = 0: select_default_methods() */
     size_t n_methods;
-    double budget_seconds;       /* > 0; not read if budget_fits > 0 */
+    double budget_seconds;       /* > 0, or 0 = no limit: then budget_fits is one */
     int64_t budget_fits;         /* 0 = by time */
     bool by_valid;               /* smallest error on the valid part wins; the crowd's mean rank decides ties */
     const float *valid_features; /* [n_valid][D] */
@@ -69,8 +74,8 @@ struct select_candidate {
     struct amx_settings settings; /* what a fit with all epochs has */
     bool always;                  /* published defaults, or the linear model */
     enum select_state state;
-    int rung;   /* the last it was judged in; -1 none */
-    int epochs; /* of that rung */
+    int rung;            /* the last it was judged in; -1 none */
+    int epochs, members; /* of that rung; members without each fold */
     double risks[RISKS], ranks[RISKS];
     double score, deviation; /* mean and deviation of the ranks */
     double valid_error;      /* NaN unless by_valid */
@@ -81,7 +86,7 @@ struct select_candidate {
 struct select_result {
     struct select_candidate *candidates; /* [n_candidates] best first: the first one was chosen */
     size_t n_candidates;
-    int rung; /* the last that was held */
+    int rung, rungs; /* the last that was held; how many were planned */
     double search_seconds;
     struct amx_fit_report report; /* of the last fit; loss_curve is this result's */
 };

@@ -42,8 +42,10 @@ struct select_ground {
 enum amx_status select_ground_init(struct select_ground *ground, const struct amx_data *data,
                                    const struct select_options *options, struct amx_error *err);
 void select_ground_done(struct select_ground *ground);
-/* What amx_fit is asked for at a share of the epochs. */
-void select_fit_options(const struct select_ground *ground, const struct select_candidate *candidate, double share,
+int select_rungs(const struct select_options *options); /* planned */
+/* How many cross-validations with all epochs one in this rung counts for, and what amx_fit is asked for. */
+double select_rung_cost(const struct select_options *options, int rung);
+void select_fit_options(const struct select_ground *ground, const struct select_candidate *candidate, int rung,
                         struct amx_fit_options *out);
 /* Trains the members without each fold and fills in risks and valid_error. */
 enum amx_status select_judge(const struct select_ground *ground, const struct amx_fit_options *fit,

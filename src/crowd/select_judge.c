@@ -1,7 +1,7 @@
 /* select_judge.c - one candidate's cross-validation: a member without each fold, then its predictions for that fold
  * against the crowd.
  *
- * An ensemble of as many members as folds is exactly that (amx_fit: member m leaves out fold m). The folds are this
+ * An ensemble of as many members as folds is exactly that (amx_fit: member m leaves out fold m mod folds). The folds are this
  * room's own: a permutation of the labelled instances from the seed, dealt out in turn, so that they are of equal size
  * and the same for every candidate; every candidate is trained with the same seed too, so that two of them differ by
  * their settings and not by their luck. Predictions go in chunks of bounded memory straight into the sums. */
@@ -20,6 +20,9 @@ enum {
     CHUNK_PAIRS = 2048,
     CHUNK_FLOATS = 1 << 20
 };
+
+/* Of a candidate's epochs. */
+static const double SHARES[SELECT_RUNGS] = {1.0 / 9.0, 1.0 / 3.0, 1.0, 1.0};
 
 /* ---- the ground ---------------------------------------------------------------------------------------------------- */
 
@@ -97,18 +100,35 @@ void select_ground_done(struct select_ground *ground)
     memset(ground, 0, sizeof *ground);
 }
 
-void select_fit_options(const struct select_ground *ground, const struct select_candidate *candidate, double share,
+int select_rungs(const struct select_options *options)
+{
+    return options->ensemble > 1 ? SELECT_RUNGS : SELECT_RUNGS - 1;
+}
+
+static int rung_members(const struct select_options *options, int rung)
+{
+    int most = options->ensemble < SELECT_MEMBERS ? options->ensemble : SELECT_MEMBERS;
+
+    return rung == SELECT_RUNGS - 1 ? most : 1;
+}
+
+double select_rung_cost(const struct select_options *options, int rung)
+{
+    return SHARES[rung] * rung_members(options, rung);
+}
+
+void select_fit_options(const struct select_ground *ground, const struct select_candidate *candidate, int rung,
                         struct amx_fit_options *out)
 {
     memset(out, 0, sizeof *out);
     out->method = candidate->method;
     out->seed = ground->options->seed;
-    out->ensemble = ground->folds;
+    out->ensemble = ground->folds * rung_members(ground->options, rung);
     out->folds = ground->folds;
     out->threads = 1;
     out->clamp_gold = ground->options->clamp_gold;
     out->settings = candidate->settings;
-    out->settings.epochs = (int)ceil(share * candidate->settings.epochs);
+    out->settings.epochs = (int)ceil(SHARES[rung] * candidate->settings.epochs);
 }
 
 /* ---- held-out predictions ------------------------------------------------------------------------------------------ */

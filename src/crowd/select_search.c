@@ -5,7 +5,7 @@
  * in order; nothing a candidate gets depends on who trains it or on what runs beside it. A rung ends when all of its
  * candidates have: ranks are relative, so that they need them all.
  *
- * By fits, the numbers are settled before each rung (plan_fits). By time, a rung goes on while there is time for one
+ * By fits, the numbers are settled before each rung (affordable). By time, a rung goes on while there is time for one
  * more candidate, guessed from what this one took in the rung before, or from the others' mean. The always-candidates
  * may use the first rung's time up and more, and only the end of all time stops a candidate half way. */
 #include <errno.h>
@@ -22,8 +22,6 @@
 #define REPORT_SECONDS 0.1
 #define KEEP_SHARE     (1.0 / 3.0) /* of the candidates of a rung go on to the next */
 #define FITS_EPSILON   1e-9        /* sums of thirds and ninths that should be whole */
-
-static const double SHARES[SELECT_RUNGS] = {1.0 / 9.0, 1.0 / 3.0, 1.0};
 
 struct search;
 
@@ -43,7 +41,8 @@ struct search {
     double begun;
     struct trainer *trainers; /* [n_trainers] */
     size_t n_trainers;
-    int stop;        /* atomic: trainers end at the next batch */
+    int stop; /* atomic: trainers end at the next batch */
+    int n_rungs;
     int rung;        /* written between rungs */
     double rung_end; /* seconds after `begun` when this rung should start no more; by time only */
     pthread_mutex_t mutex;
@@ -107,12 +106,15 @@ static const char *best_method(const struct search *s)
 
 static void report_locked(struct search *s)
 {
-    double time = elapsed(s), done = s->units, fraction;
-    struct select_progress progress = {
-        .rung = s->rung, .candidate = s->judged, .candidates = s->n_order, .method = best_method(s)};
+    double time = elapsed(s), done = s->units, cost = select_rung_cost(s->options, s->rung), fraction;
+    struct select_progress progress = {.rungs = s->n_rungs,
+                                       .rung = s->rung,
+                                       .candidate = s->judged,
+                                       .candidates = s->n_order,
+                                       .method = best_method(s)};
 
     for (size_t t = 0; t < s->n_trainers; t++)
-        done += s->trainers[t].candidate != SIZE_MAX ? s->trainers[t].fraction * SHARES[s->rung] : 0.0;
+        done += s->trainers[t].candidate != SIZE_MAX ? s->trainers[t].fraction * cost : 0.0;
     fraction = by_fits(s) ? done / (double)s->options->budget_fits : time / s->options->budget_seconds;
     fraction = fmin(fraction, 1.0) * select_search_part(s->options);
     s->fraction = fmax(s->fraction, fraction);
@@ -137,7 +139,7 @@ static void on_fit_progress(const struct amx_progress *p, void *context)
 static double guess_locked(const struct search *s, const struct select_candidate *c)
 {
     if (c != NULL && s->rung > 0 && c->epochs > 0)
-        return c->seconds * ceil(SHARES[s->rung] * c->settings.epochs) / c->epochs;
+        return c->seconds * select_rung_cost(s->options, s->rung) * c->settings.epochs / (c->epochs * c->members);
     return s->judged > 0 ? s->rung_seconds / (double)s->judged : 0.0;
 }
 
@@ -179,7 +181,7 @@ static void put_locked(struct search *s, size_t index, const struct select_candi
         return;
     }
     s->rung_seconds += judged->seconds - c->seconds;
-    s->units += SHARES[s->rung];
+    s->units += select_rung_cost(s->options, s->rung);
     s->judged++;
     *c = *judged;
     if (status == AMX_OK)
@@ -205,7 +207,7 @@ static void judge_one(struct trainer *trainer, size_t index, int threads)
     pthread_mutex_lock(&s->mutex);
     judged = s->candidates[index];
     pthread_mutex_unlock(&s->mutex);
-    select_fit_options(s->ground, &judged, SHARES[s->rung], &fit);
+    select_fit_options(s->ground, &judged, s->rung, &fit);
     fit.threads = threads;
     fit.cancel = &s->stop;
     fit.progress = on_fit_progress;
@@ -215,6 +217,7 @@ static void judge_one(struct trainer *trainer, size_t index, int threads)
     if (status == AMX_OK) {
         judged.rung = s->rung;
         judged.epochs = fit.settings.epochs;
+        judged.members = fit.ensemble / fit.folds;
         judged.state = SELECT_DROPPED; /* until the last rung is known */
     }
     pthread_mutex_lock(&s->mutex);
@@ -368,16 +371,16 @@ static enum amx_status rank_rung(struct search *s, size_t *n)
 
 int64_t select_min_fits(size_t n_methods)
 {
-    return (int64_t)ceil(SHARES[0] * (double)select_n_always(n_methods) - FITS_EPSILON);
+    return (int64_t)ceil((double)select_n_always(n_methods) / 9.0 - FITS_EPSILON);
 }
 
 /* How many a rung can take with an equal part of what is left of the budget. */
 static size_t affordable(const struct search *s)
 {
-    double left = (double)s->options->budget_fits - s->units, part = left / (SELECT_RUNGS - s->rung);
-    double n = floor(part / SHARES[s->rung] + FITS_EPSILON);
+    double left = (double)s->options->budget_fits - s->units, part = left / (s->n_rungs - s->rung);
+    double cost = select_rung_cost(s->options, s->rung), n = floor(part / cost + FITS_EPSILON);
 
-    if (n < 1.0 && left + FITS_EPSILON >= SHARES[s->rung])
+    if (n < 1.0 && left + FITS_EPSILON >= cost)
         n = 1.0;
     return n < (double)SELECT_MAX_CANDIDATES ? (size_t)n : SELECT_MAX_CANDIDATES;
 }
@@ -453,7 +456,7 @@ static enum amx_status rungs(struct search *s, struct amx_error *err)
     for (;;) {
         size_t n;
 
-        s->rung_end = s->options->budget_seconds * (s->rung + 1) / SELECT_RUNGS;
+        s->rung_end = s->options->budget_seconds * (s->rung + 1) / s->n_rungs;
         if ((status = run_rung(s, err)) != AMX_OK)
             return status;
         if (rank_rung(s, &n) != AMX_OK)
@@ -464,7 +467,7 @@ static enum amx_status rungs(struct search *s, struct amx_error *err)
             s->rung--; /* time was over: the rung before decides */
             return AMX_OK;
         }
-        if (s->rung == SELECT_RUNGS - 1 || s->timed_out)
+        if (s->rung == s->n_rungs - 1 || s->timed_out)
             return AMX_OK;
         if (plan_next(s, n) != AMX_OK)
             return amx_fail_memory(err);
@@ -522,6 +525,7 @@ enum amx_status select_search(const struct select_ground *ground, const struct s
     s.ground = ground;
     s.options = ground->options;
     s.source = source;
+    s.n_rungs = select_rungs(s.options);
     s.begun = select_now();
     s.n_trainers = (size_t)s.options->threads;
     if (!conditions_init(&s))

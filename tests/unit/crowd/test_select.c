@@ -193,17 +193,21 @@ static bool same_model(const struct amx_model *a, const struct amx_model *b)
 
 static void check_table(const struct select_result *r)
 {
-    size_t of_rung[SELECT_RUNGS] = {0};
+    enum {
+        LAST = 2 /* no ensemble: three rungs */
+    };
+    size_t of_rung[LAST + 1] = {0};
 
-    CHECK_INT(r->rung, SELECT_RUNGS - 1);
+    CHECK_INT(r->rung, LAST);
+    CHECK_INT(r->rungs, LAST + 1);
     CHECK_INT(r->candidates[0].state, SELECT_FINISHED);
     for (size_t i = 0; i < r->n_candidates; i++) {
         const struct select_candidate *c = &r->candidates[i];
 
-        CHECK(c->rung >= 0 && c->rung < SELECT_RUNGS);
+        CHECK(c->rung >= 0 && c->rung <= LAST);
         of_rung[c->rung]++;
         CHECK_INT(c->epochs, c->rung == 0 ? 1 : c->rung == 1 ? 3 : 9);
-        CHECK_INT(c->state, c->rung == SELECT_RUNGS - 1 ? SELECT_FINISHED : SELECT_DROPPED);
+        CHECK_INT(c->state, c->rung == LAST ? SELECT_FINISHED : SELECT_DROPPED);
         CHECK(c->seconds > 0.0);
         for (size_t k = 0; k < RISKS; k++)
             CHECK(c->risks[k] >= 0.0 && c->risks[k] <= 1.0 && c->ranks[k] >= 1.0);
@@ -246,6 +250,32 @@ TEST(crowd_select_same_choice_on_any_number_of_threads)
     amx_model_free(model);
     select_result_done(&other);
     select_result_done(&first);
+}
+
+TEST(crowd_select_judges_ensembles_as_ensembles)
+{
+    struct made m;
+    struct select_result result;
+    struct amx_model *model = NULL;
+    struct amx_model_info info;
+
+    make(&m);
+    m.options.ensemble = 3;
+    m.options.budget_fits = 12;
+    CHECK_INT(select_fit(&m.data, &m.options, &result, &model, NULL), AMX_OK);
+    if (model == NULL)
+        return;
+    amx_model_info(model, &info);
+    CHECK_INT(info.ensemble, 3);
+    CHECK_INT(result.rung, 3);
+    for (size_t i = 0; i < result.n_candidates; i++) {
+        const struct select_candidate *c = &result.candidates[i];
+
+        CHECK_INT(c->members, c->rung == 3 ? 3 : 1);
+        CHECK_INT(c->epochs, c->rung == 0 ? 1 : c->rung == 1 ? 3 : c->settings.epochs);
+    }
+    amx_model_free(model);
+    select_result_done(&result);
 }
 
 TEST(crowd_select_gold_touches_nothing_by_itself)
@@ -500,7 +530,7 @@ TEST(crowd_select_progress)
     m.options.threads = 2;
     CHECK_INT(select_fit(&m.data, &m.options, &result, &model, NULL), AMX_OK);
     CHECK(w.calls > 3 && w.fit && !w.fell && !w.outside);
-    CHECK_INT(w.rung, SELECT_RUNGS);
+    CHECK_INT(w.rung, 3);
     CHECK_NEAR(w.fraction, 1.0, 1e-9);
     amx_model_free(model);
     select_result_done(&result);
@@ -513,7 +543,7 @@ TEST(crowd_select_cancel)
     struct amx_model *model = NULL;
 
     make(&m);
-    for (int rung = -1; rung <= SELECT_RUNGS; rung++) {
+    for (int rung = -1; rung <= 3; rung++) {
         struct watch w = {.cancel_at_rung = rung, .cancel = rung < 0 ? 1 : 0};
 
         m.options.progress = on_progress;
