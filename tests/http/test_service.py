@@ -15,7 +15,8 @@ class Service(Case):
     def test_service_tells_version_capabilities_limits(self):
         body = self.api.get("/v1/", expect=200).json
         self.assertEqual(body["version"], self.server.version)
-        self.assertEqual(body["capabilities"]["methods"], ["annot_mix"])
+        methods = [m["name"] for m in self.api.get("/v1/methods", expect=200).json["items"]]
+        self.assertEqual(body["capabilities"]["methods"], methods)
         self.assertEqual(body["limits"]["classes"], 1000)
         self.assertEqual(body["limits"]["body_bytes"], 8 << 20)
 
@@ -36,12 +37,25 @@ class Service(Case):
 
     def test_methods_agree_with_the_settings_of_a_run(self):
         answer = self.api.get("/v1/methods", expect=200)
-        method = answer.json["items"][0]
-        self.assertEqual(method["name"], "annot_mix")
-        names = [s["name"] for s in method["settings"]]
-        self.assertEqual(names, list(CONTRACT.resolved["components"]["schemas"]["TrainingSettings"]["properties"]))
-        alpha = method["settings"][names.index("alpha")]
+        methods = {m["name"]: m for m in answer.json["items"]}
+        self.assertEqual(answer.json["items"][0]["name"], "annot_mix")
+        self.assertEqual(len(methods), len(answer.json["items"]))
+        documented = list(CONTRACT.resolved["components"]["schemas"]["TrainingSettings"]["properties"])
+        read = set()
+        for method in methods.values():
+            names = [s["name"] for s in method["settings"]]
+            self.assertEqual(names, [n for n in documented if n in names], method["name"])
+            self.assertTrue({"hidden", "epochs", "batch_size", "learning_rate"} <= set(names), method["name"])
+            read |= set(names)
+        self.assertEqual(read, set(documented))
+        alpha = next(s for s in methods["annot_mix"]["settings"] if s["name"] == "alpha")
         self.assertEqual((alpha["default"], alpha["minimum"], alpha["maximum"]), (1.0, 0, 10))
+        self.assertEqual([m["name"] for m in methods.values() if m["needs_gold"]], ["ground_truth"])
+        self.assertEqual(
+            [f["name"] for f in methods["auto"]["fields"]], ["budget_seconds", "budget_fits", "select", "methods"]
+        )
+        alone = [m["name"] for m in answer.json["label_only"]]
+        self.assertTrue({"majority_vote", "dawid_skene", "glad", "mace", "kos", "m_msr"} <= set(alone))
         if answer.header("ETag"):
             self.api.get("/v1/methods", headers={"If-None-Match": answer.header("ETag")}, expect=304)
 

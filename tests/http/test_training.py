@@ -279,22 +279,6 @@ class Training(Case):
             self.assertTrue(any(p == pointer or p.startswith(pointer + "/") for p in found), (body, answer))
         self.assertEqual(self.api.get(path + "/training-runs").json["items"], [])
 
-    def test_what_this_build_cannot_do_says_so(self):
-        path, _ = self.loaded()
-        for body, pointer in [
-            ({"folds": 5}, "/folds"),
-            ({"gold_use": "calibrate"}, "/gold_use"),
-            ({"gold_use": "train"}, "/gold_use"),
-            ({"activate": "if_not_worse"}, "/activate"),
-        ]:
-            self.problem(
-                self.api.post(path + "/training-runs", body),
-                422,
-                "invalid-setting",
-                pointer=pointer,
-                says="not in this build",
-            )
-
     def test_nothing_to_train_is_409_naming_what_is_missing(self):
         empty = self.project(dim=2)
         self.problem(self.api.post(empty + "/training-runs", {}), 409, "nothing-to-train")
