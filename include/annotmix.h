@@ -273,6 +273,10 @@ AMX_API AMX_CHECK enum amx_status amx_predict_pairs(const struct amx_model *mode
 /* Sets the temperature that divides the class logits of every later prediction, > 0. Only before the model is shared
  * between threads; it goes into the model file. */
 AMX_API void amx_model_set_temperature(struct amx_model *model, double temperature);
+/* The same for predictions that name a fold. They are not divided by the model's own temperature: that was found with
+ * labels of every fold in sight, so an instance's own labels would reach its out-of-fold answer. For the search for a
+ * temperature only; 1 unless set, and not in the model file. */
+AMX_API void amx_model_set_fold_temperature(struct amx_model *model, double temperature);
 
 /* ---- model file ------------------------------------------------------------------------------ */
 

@@ -94,7 +94,7 @@ enum amx_status model_new_folds(const struct amx_method *method, const struct am
     model->ensemble = ensemble;
     model->folds = folds;
     model->members = (int)members;
-    model->temperature = 1.0;
+    model->temperature = model->fold_temperature = 1.0;
     dims_init(&model->dims, settings, n_features, n_classes, n_annotators);
     layout_init(&model->layout);
     if (!method->layout(&model->layout, &model->dims) ||
@@ -204,6 +204,11 @@ enum amx_status model_prepare(struct amx_model *model, struct amx_error *err)
 void amx_model_set_temperature(struct amx_model *model, double temperature)
 {
     model->temperature = temperature;
+}
+
+void amx_model_set_fold_temperature(struct amx_model *model, double temperature)
+{
+    model->fold_temperature = temperature;
 }
 
 void amx_model_info(const struct amx_model *model, struct amx_model_info *out)

@@ -39,6 +39,7 @@ struct call {
     float *given;   /* [C] p_annotation of a pair, from pair_given() */
     int first, step, end; /* members that answer: first, first + step, ... below end */
     float share;          /* 1 / their number */
+    double temperature;
     void *memory;
 };
 
@@ -93,6 +94,7 @@ static enum amx_status call_init(struct call *call, const struct amx_model *mode
 
     memset(call, 0, sizeof *call);
     call->model = model;
+    call->temperature = fold == AMX_NO_FOLD ? model->temperature : model->fold_temperature;
     choose_members(call, fold);
     lay_out(call, rows, &arena);
     if (arena.used == SIZE_MAX || posix_memalign(&call->memory, 64, arena.used) != 0) {
@@ -246,7 +248,7 @@ static enum amx_status predict_chunk(struct call *call, const float *features, s
     }
     for (int m = call->first; m < call->end; m += call->step) {
         const float *u;
-        class_predictor_rows(model->class_predictor[m], call->x, n, model->temperature, call->scratch, call->p, &u);
+        class_predictor_rows(model->class_predictor[m], call->x, n, call->temperature, call->scratch, call->p, &u);
         if (list->n > 0)
             member_pairs(call, m, u, n, list, out);
         if (m == call->first)

@@ -111,7 +111,10 @@ static enum amx_status loss_at(struct amx_model *model, const struct sample *s, 
     double sum = 0, n = 0;
     enum amx_status status;
 
-    amx_model_set_temperature(model, exp(log_temperature));
+    if (s->by_gold)
+        amx_model_set_temperature(model, exp(log_temperature));
+    else
+        amx_model_set_fold_temperature(model, exp(log_temperature));
     status = pieces_new(&of, &pieces, err);
     if (status == AMX_OK)
         status = pieces_next(pieces, &piece, err);
@@ -199,6 +202,7 @@ enum amx_status calibrate_model(struct amx_model *model, const struct training_d
     else
         status = search(model, &sample, &found, err);
     sample_done(&sample);
+    amx_model_set_fold_temperature(model, 1);
     if (status != AMX_OK)
         return status;
     amx_model_set_temperature(model, exp(found));

@@ -331,7 +331,10 @@ static double log_loss_at(struct amx_model *model, const struct training_data *d
 {
     struct evaluation e;
 
-    amx_model_set_temperature(model, temperature);
+    if (by_gold)
+        amx_model_set_temperature(model, temperature);
+    else
+        amx_model_set_fold_temperature(model, temperature);
     CHECK_INT(evaluate_split(model, data, by_gold ? SPLIT_VALID : SPLIT_TRAIN, RUN_GOLD_EVALUATE, &e, NULL), AMX_OK);
     return by_gold ? e.classes.log_loss : -grouped_mean_value(&e.labels);
 }
