@@ -21,7 +21,7 @@ const char *risk_name(size_t risk)
     return NAMES[risk];
 }
 
-/* ---- votes --------------------------------------------------------------------------------------------------------- */
+/* ---- votes ------------------------------------------------------------------------------------------------------- */
 
 /* w_a = max(0, log(acc_a (C-1) / (1 - acc_a))); with both counts smoothed by one, acc_a is never 0 or 1. */
 static void fill_odds(const struct crowd_labels *labels, const uint32_t *winner, uint64_t *given, uint64_t *agreed,
@@ -121,7 +121,7 @@ void risk_votes_done(struct risk_votes *votes)
     memset(votes, 0, sizeof *votes);
 }
 
-/* ---- one model's risks --------------------------------------------------------------------------------------------- */
+/* ---- one model's risks ------------------------------------------------------------------------------------------- */
 
 static size_t largest(const float *p, size_t n)
 {
@@ -168,7 +168,7 @@ void risk_tally_end(const struct risk_tally *tally, double risks[RISKS])
         risks[r] = tally->weight[r] > 0.0 ? tally->error[r] / tally->weight[r] : 0.0;
 }
 
-/* ---- ranks --------------------------------------------------------------------------------------------------------- */
+/* ---- ranks ------------------------------------------------------------------------------------------------------- */
 
 struct ranked {
     double risk;

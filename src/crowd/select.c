@@ -16,7 +16,7 @@ const char *select_state_name(enum select_state state)
     return STATES[state];
 }
 
-/* ---- checks -------------------------------------------------------------------------------------------------------- */
+/* ---- checks ------------------------------------------------------------------------------------------------------ */
 
 static const struct amx_method_info *method_info(const char *name)
 {
@@ -66,7 +66,7 @@ static enum amx_status check_options(const struct select_options *o, const struc
     return AMX_OK;
 }
 
-/* ---- the last fit -------------------------------------------------------------------------------------------------- */
+/* ---- the last fit ------------------------------------------------------------------------------------------------ */
 
 /* Hands the fit's progress on as the end of the whole. */
 struct last_fit {
@@ -137,7 +137,7 @@ static enum amx_status fit_best(const struct amx_data *data, const struct select
     return status;
 }
 
-/* ---- the whole ----------------------------------------------------------------------------------------------------- */
+/* ---- the whole --------------------------------------------------------------------------------------------------- */
 
 size_t select_memory(const struct amx_data *data, const struct select_options *options)
 {

@@ -5,18 +5,18 @@
  * the crowd's labels alone: the seven risks of risks.h, ranked among the candidates; the smallest mean rank wins.
  *
  * Schedule (successive halving on epochs). Three rungs train with 1/9, 1/3 and all of a candidate's epochs, rounded up,
- * each with a learning rate that falls to 0 within them; and when an ensemble is asked for, a fourth judges ensembles of
- * up to SELECT_MEMBERS without each fold: what is best alone need not be best on average, and luck averages out. A third
- * of the candidates, and the published defaults while there is budget for them, go on to the next rung. The budget is
- * shared equally among the rungs.
+ * each with a learning rate that falls to 0 within them; and when an ensemble is asked for, a fourth judges ensembles
+ * of up to SELECT_MEMBERS without each fold: what is best alone need not be best together, and luck averages out. A
+ * third of the candidates, and the published defaults while there is budget for them, go on to the next rung. The
+ * budget is shared equally among the rungs.
  * - budget_fits counts cross-validations with all epochs; one at a ninth of the epochs counts 1/9, one of ensembles as
  *   much as they have members. Seed and budget_fits decide everything: the same choice at any number of threads, on any
  *   day (unless budget_seconds is given too, and is over first).
  * - budget_seconds: rung after rung until its share of the time is used up; how many candidates that are depends on the
  *   machine. Time ends the search, never the last fit.
  *
- * Gold labels are read in two cases only: data->gold of training instances if clamp_gold, and those of the valid part if
- * by_valid; the test part is not even known here. */
+ * Gold labels are read in two cases only: data->gold of training instances if clamp_gold, and those of the valid part
+ * if by_valid; the test part is not even known here. */
 #ifndef CROWD_SELECT_H
 #define CROWD_SELECT_H
 

@@ -64,7 +64,7 @@ void select_source_init(struct select_source *source, const struct amx_data *dat
         source->shift[d] = rng_next(&rng);
 }
 
-/* ---- one draw ------------------------------------------------------------------------------------------------------ */
+/* ---- one draw ---------------------------------------------------------------------------------------------------- */
 
 static double uniform(uint32_t x, double low, double high)
 {
@@ -128,7 +128,7 @@ static void draw(const struct select_source *source, const struct amx_settings *
         draw_hidden(source, x[DIM_HIDDEN], s);
 }
 
-/* ---- candidates ---------------------------------------------------------------------------------------------------- */
+/* ---- candidates -------------------------------------------------------------------------------------------------- */
 
 void select_candidate_at(const struct select_source *source, size_t index, struct select_candidate *out)
 {
@@ -164,7 +164,7 @@ void select_candidate_at(const struct select_source *source, size_t index, struc
     }
 }
 
-/* ---- order ---------------------------------------------------------------------------------------------------------- */
+/* ---- order ------------------------------------------------------------------------------------------------------- */
 
 int select_compare(const struct select_candidate *a, const struct select_candidate *b)
 {

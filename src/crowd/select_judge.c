@@ -1,10 +1,10 @@
 /* select_judge.c - one candidate's cross-validation: a member without each fold, then its predictions for that fold
  * against the crowd.
  *
- * An ensemble of as many members as folds is exactly that (amx_fit: member m leaves out fold m mod folds). The folds are this
- * room's own: a permutation of the labelled instances from the seed, dealt out in turn, so that they are of equal size
- * and the same for every candidate; every candidate is trained with the same seed too, so that two of them differ by
- * their settings and not by their luck. Predictions go in chunks of bounded memory straight into the sums. */
+ * An ensemble of as many members as folds is exactly that (amx_fit: member m leaves out fold m mod folds). The folds
+ * are this room's own: a permutation of the labelled instances from the seed, dealt out in turn, so that they are of
+ * equal size and the same for every candidate; every candidate is trained with the same seed too, so that two of them
+ * differ by their settings and not by their luck. Predictions go in chunks of bounded memory straight into the sums. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,7 +24,7 @@ enum {
 /* Of a candidate's epochs. */
 static const double SHARES[SELECT_RUNGS] = {1.0 / 9.0, 1.0 / 3.0, 1.0, 1.0};
 
-/* ---- the ground ---------------------------------------------------------------------------------------------------- */
+/* ---- the ground -------------------------------------------------------------------------------------------------- */
 
 /* amx_fit's own check, so that data that cannot be trained on are refused in the same words. */
 static enum amx_status check_data(const struct amx_data *data, const struct amx_settings *settings,
@@ -131,7 +131,7 @@ void select_fit_options(const struct select_ground *ground, const struct select_
     out->settings.epochs = (int)ceil(SHARES[rung] * candidate->settings.epochs);
 }
 
-/* ---- held-out predictions ------------------------------------------------------------------------------------------ */
+/* ---- held-out predictions ---------------------------------------------------------------------------------------- */
 
 /* Some instances of one fold with some of their labels. */
 struct chunk {

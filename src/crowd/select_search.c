@@ -82,7 +82,7 @@ static double elapsed(const struct search *s)
     return select_now() - s->begun;
 }
 
-/* ---- progress ------------------------------------------------------------------------------------------------------ */
+/* ---- progress ---------------------------------------------------------------------------------------------------- */
 
 double select_search_part(const struct select_options *options)
 {
@@ -133,7 +133,7 @@ static void on_fit_progress(const struct amx_progress *p, void *context)
     pthread_mutex_unlock(&trainer->search->mutex);
 }
 
-/* ---- trainers ------------------------------------------------------------------------------------------------------ */
+/* ---- trainers ---------------------------------------------------------------------------------------------------- */
 
 /* Seconds that a candidate will probably take in this rung; 0 = no idea. */
 static double guess_locked(const struct search *s, const struct select_candidate *c)
@@ -257,7 +257,7 @@ static void *train(void *argument)
     return NULL;
 }
 
-/* ---- one rung ------------------------------------------------------------------------------------------------------ */
+/* ---- one rung ---------------------------------------------------------------------------------------------------- */
 
 static bool any_started_locked(const struct search *s)
 {
@@ -367,7 +367,7 @@ static enum amx_status rank_rung(struct search *s, size_t *n)
     return status;
 }
 
-/* ---- the plan ------------------------------------------------------------------------------------------------------ */
+/* ---- the plan ---------------------------------------------------------------------------------------------------- */
 
 int64_t select_min_fits(size_t n_methods)
 {
@@ -478,7 +478,7 @@ static enum amx_status rungs(struct search *s, struct amx_error *err)
     }
 }
 
-/* ---- the search ---------------------------------------------------------------------------------------------------- */
+/* ---- the search -------------------------------------------------------------------------------------------------- */
 
 static enum amx_status hand_over(struct search *s, struct select_outcome *out)
 {

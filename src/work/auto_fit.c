@@ -14,7 +14,7 @@ enum {
     MAX_THREADS = 64
 };
 
-/* ---- request to options -------------------------------------------------------------------------------------------- */
+/* ---- request to options ------------------------------------------------------------------------------------------ */
 
 static bool is_valid_with_gold(const struct training_set *set, size_t i)
 {
@@ -106,7 +106,7 @@ enum amx_status auto_fit(const struct auto_job *job, const struct run_request *r
     return AMX_OK;
 }
 
-/* ---- a training run ------------------------------------------------------------------------------------------------ */
+/* ---- a training run ---------------------------------------------------------------------------------------------- */
 
 /* While it searches: candidates instead of epochs. Afterwards: the last fit's epochs and loss. */
 static void on_progress(const struct select_progress *p, void *context)

@@ -84,7 +84,7 @@ static void make(struct made *m)
     m->options.n_methods = 2;
 }
 
-/* ---- candidates ---------------------------------------------------------------------------------------------------- */
+/* ---- candidates -------------------------------------------------------------------------------------------------- */
 
 TEST(crowd_select_candidates)
 {
@@ -163,7 +163,7 @@ TEST(crowd_select_keeps_what_was_asked_for)
     }
 }
 
-/* ---- the whole ----------------------------------------------------------------------------------------------------- */
+/* ---- the whole --------------------------------------------------------------------------------------------------- */
 
 static bool same_result(const struct select_result *a, const struct select_result *b)
 {
@@ -352,7 +352,7 @@ TEST(crowd_select_by_time)
     select_result_done(&result);
 }
 
-/* ---- refusals ------------------------------------------------------------------------------------------------------ */
+/* ---- refusals ---------------------------------------------------------------------------------------------------- */
 
 TEST(crowd_select_budget_too_small)
 {
@@ -493,7 +493,7 @@ TEST(crowd_select_tells_when_nothing_can_be_trained)
     CHECK_STR(err.pointer, "/learning_rate");
 }
 
-/* ---- progress and cancel ------------------------------------------------------------------------------------------- */
+/* ---- progress and cancel ----------------------------------------------------------------------------------------- */
 
 struct watch {
     double fraction;
