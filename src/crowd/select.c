@@ -143,25 +143,27 @@ size_t select_memory(const struct amx_data *data, const struct select_options *o
 {
     struct select_ground ground = {.options = options, .folds = SELECT_FOLDS};
     struct select_source source;
-    size_t largest = 0, last = 0, total, n;
+    size_t searching = 0, last = 0, total;
 
     select_source_init(&source, data, options);
-    /* Enough rounds for every list of hidden widths and every batch size with every method. */
-    n = select_n_always(source.n_methods) + 64 * source.n_methods;
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; i < 2 * source.n_methods; i++) {
         struct select_candidate candidate;
         struct amx_fit_options fit;
         size_t bytes;
 
-        select_candidate_at(&source, i, &candidate);
+        if (i < source.n_methods)
+            select_candidate_at(&source, i, &candidate);
+        else
+            select_largest(&source, i - source.n_methods, &candidate);
+        /* What does not fit in a size_t cannot be trained and is listed as failed. */
         select_fit_options(&ground, &candidate, select_rungs(options) - 1, &fit);
         bytes = amx_fit_memory(data, &fit);
-        largest = bytes > largest && bytes != SIZE_MAX ? bytes : largest;
+        searching = bytes > searching && bytes != SIZE_MAX ? bytes : searching;
         last_options(options, &candidate, NULL, &fit);
         bytes = amx_fit_memory(data, &fit);
         last = bytes > last && bytes != SIZE_MAX ? bytes : last;
     }
-    if (!amx_size_mul(&total, largest, (size_t)options->threads))
+    if (!amx_size_mul(&total, searching, (size_t)options->threads))
         return SIZE_MAX;
     return total > last ? total : last;
 }

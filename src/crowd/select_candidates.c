@@ -81,10 +81,15 @@ static int choice(uint32_t x, const int *values, unsigned n)
     return values[(uint64_t)x * n >> 32];
 }
 
+static bool is_large(const struct select_source *source)
+{
+    return source->n_instances >= MANY_INSTANCES;
+}
+
 /* No hidden layer, one, two as published for tabular data, and something wider where there is enough to learn from. */
 static void draw_hidden(const struct select_source *source, uint32_t x, struct amx_settings *s)
 {
-    const bool many = source->n_instances >= MANY_INSTANCES, few = source->n_features < FEW_FEATURES;
+    const bool many = is_large(source), few = source->n_features < FEW_FEATURES;
     const int lists[4][2] = {{0, 0}, {128, 0}, {256, 128}, {many ? 512 : few ? 64 : 256, many ? 256 : 0}};
     const int *list = lists[x >> 30];
 
@@ -162,6 +167,19 @@ void select_candidate_at(const struct select_source *source, size_t index, struc
     } else if (strcmp(out->method, "madl") == 0 && same(out->settings.eta, standard.eta)) {
         out->settings.eta = 0.8; /* as its article has it */
     }
+}
+
+void select_largest(const struct select_source *source, size_t method, struct select_candidate *out)
+{
+    struct amx_settings standard;
+    uint32_t point[SOBOL_DIMS];
+
+    select_candidate_at(source, method, out);
+    amx_settings_default(source->n_features, &standard);
+    for (size_t d = 0; d < SOBOL_DIMS; d++)
+        point[d] = UINT32_MAX;
+    point[DIM_HIDDEN] = is_large(source) ? UINT32_MAX : UINT32_C(2) << 30;
+    draw(source, &standard, out->method, point, &out->settings);
 }
 
 /* ---- order ------------------------------------------------------------------------------------------------------- */

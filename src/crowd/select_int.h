@@ -22,6 +22,8 @@ size_t select_n_always(size_t n_methods);
 /* Candidate `index`, not judged yet. A pure function of data sizes, options and index. */
 void select_candidate_at(const struct select_source *source, size_t index, struct select_candidate *out);
 
+/* What takes most memory of all that this method may be tried with. */
+void select_largest(const struct select_source *source, size_t method, struct select_candidate *out);
 /* Best first: later rungs, then smaller error on valid (if asked), smaller mean rank, smaller deviation. What failed
  * comes last. */
 int select_compare(const struct select_candidate *a, const struct select_candidate *b);

@@ -114,8 +114,10 @@ static void on_progress(const struct select_progress *p, void *context)
     struct run_work *work = context;
     struct trainers *t = work->trainers;
     const struct amx_progress *fit = p->fit;
+    bool told = fit != NULL && fit->epoch_ended; /* worth waking those who wait */
 
     (void)pthread_mutex_lock(&t->mu);
+    told = told || work->progress.rung != p->rung || work->progress.candidate != p->candidate;
     work->progress.rung = p->rung;
     work->progress.candidate = p->candidate;
     work->progress.candidates = p->candidates;
@@ -135,7 +137,7 @@ static void on_progress(const struct select_progress *p, void *context)
     }
     work->progress.version++;
     (void)pthread_mutex_unlock(&t->mu);
-    if (fit == NULL || fit->epoch_ended)
+    if (told)
         trainers_wake(t, work->row.id);
     run_work_renew_lease(work);
 }
