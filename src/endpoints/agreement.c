@@ -212,7 +212,7 @@ static void computed(struct http_request *rq)
         w->err.code = w->status;
         problem_reply(rq, &w->err);
     } else if (w->view->work > WORK_MAX) {
-        problem_reply_as(rq, PROBLEM_TOO_LARGE, "The instances have too many labels each for pairs to be compared.");
+        problem_reply_as(rq, PROBLEM_INVALID_BODY, "The instances have too many labels each for pairs to be compared.");
     } else if (w->lost) {
         problem_reply_as(rq, PROBLEM_INVALID_QUERY, "An annotator of the cursor has no labels any more; start again.");
     } else if (w->format == HTTP_FORMAT_JSON) {

@@ -213,6 +213,7 @@ bool answers_snapshot(struct http_request *rq, const struct project_info *projec
                          "/v1/projects/%s/consensus has the class of every labelled instance.",
                          (long long)(*out)->number, (*out)->info.method, project->name);
         snapshot_unref(*out);
+        *out = NULL;
         return false;
     }
     if (status == AMX_NOT_FOUND && project->feature_dim == 0) {

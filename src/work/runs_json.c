@@ -90,7 +90,11 @@ static json_t *progress_of_state(const struct run_row *row, const json_t *settin
     const bool is_face_off = face_off_is(&row->spec);
     json_int_t epochs = is_face_off ? fits_of(row, settings) : json_integer_value(json_object_get(settings, "epochs"));
     size_t done = is_face_off && row->state == RUN_SUCCEEDED ? (size_t)epochs : json_array_size(curve);
-    double fraction = row->state == RUN_SUCCEEDED ? 1.0 : epochs > 0 ? (double)done / (double)epochs : 0.0;
+    if (epochs < 1) { /* labels alone: it all is one */
+        epochs = 1;
+        done = row->state == RUN_SUCCEEDED;
+    }
+    double fraction = row->state == RUN_SUCCEEDED ? 1.0 : (double)done / (double)epochs;
     json_t *loss =
         json_array_size(curve) > 0 ? json_incref(json_array_get(curve, json_array_size(curve) - 1)) : json_null();
 
