@@ -15,6 +15,7 @@
 #include "learn/class_model.h"
 #include "learn/method.h"
 #include "learn/methods/annot_mix.h"
+#include "learn/methods/class_target.h"
 #include "learn/mixup.h"
 #include "learn/model.h"
 #include "learn/workspace.h"
@@ -24,10 +25,13 @@ enum {
 }; /* rows, widths */
 
 struct check {
+    const char *method; /* NULL = annot_mix */
     struct toy toy;
     struct amx_settings *settings;
     struct amx_model *model;
     struct train_data train;
+    struct member_data member;
+    uint32_t rows[MOST];
     struct workspace workspace;
     struct forced_masks forced;
     unsigned char masks[AMX_MAX_HIDDEN + 1][MOST * 2 * MOST];
@@ -119,6 +123,50 @@ static double *class_forward(const struct check *c, const double *x, size_t rows
     return u;
 }
 
+/* Cross-entropy of the class model over mixed rows with mixed targets: the methods with one target per instance. */
+static double target_loss(const struct check *c)
+{
+    const struct dims *d = &c->model->dims;
+    const struct batch *b = &c->workspace.batch;
+    const float *targets = ((const struct class_target_state *)c->workspace.state)->targets;
+    const size_t n = b->n_rows, D = d->D, C = d->C;
+    double *x = toy_alloc(n * D, sizeof(double)), *logits = toy_alloc(n * C, sizeof(double)), loss = 0.0;
+
+    for (size_t i = 0; i < n; i++) {
+        size_t q = b->mixed ? c->permutation[i] : i;
+        double l = b->mixed ? (double)c->lambda[i] : 1.0;
+        for (size_t j = 0; j < D; j++)
+            x[i * D + j] = l * (double)b->x[i * d->Dp + j] + (1.0 - l) * (double)b->x[q * d->Dp + j];
+    }
+    free(class_forward(c, x, n, logits));
+    for (size_t i = 0; i < n; i++) {
+        size_t q = b->mixed ? c->permutation[i] : i;
+        double l = b->mixed ? (double)c->lambda[i] : 1.0;
+        log_softmax(logits + i * C, C);
+        for (size_t k = 0; k < C; k++)
+            loss -= (l * (double)targets[c->order[i] * C + k] + (1.0 - l) * (double)targets[c->order[q] * C + k]) *
+                    logits[i * C + k] / (double)n;
+    }
+    free(logits);
+    free(x);
+    return loss;
+}
+
+/* Constant logits of annot_mix_prior: the row of each (mixed) annotator. */
+static void add_prior(const struct check *c, const double *a, double *confusion)
+{
+    const size_t T = c->workspace.batch.n_labels, A = c->model->dims.A, cells = c->model->dims.C * c->model->dims.C;
+    const double *prior;
+
+    if (layout_find(&c->model->layout, ANNOT_MIX_PRIOR_TENSOR) < 0)
+        return;
+    prior = of(c, ANNOT_MIX_PRIOR_TENSOR);
+    for (size_t t = 0; t < T; t++) {
+        for (size_t i = 0; i < A * cells; i++)
+            confusion[t * cells + i % cells] += a[t * A + i / cells] * prior[i];
+    }
+}
+
 /* stop: the embedding that the annotator model sees [T][H], fixed while class parameters move; NULL = the current. */
 static double loss_of(const struct check *c, const double *stop, double *u_out)
 {
@@ -167,6 +215,7 @@ static double loss_of(const struct check *c, const double *stop, double *u_out)
     linear(hidden, v, T, 2 * E, E, of(c, "ap_hidden.weight"), of(c, "ap_hidden.bias"));
     norm_relu(hidden, T, E, of(c, "ap_bn.weight"), of(c, "ap_bn.bias"));
     linear(confusion, hidden, T, E, C * C, of(c, "ap_out.weight"), of(c, "ap_out.bias"));
+    add_prior(c, a, confusion);
     for (size_t t = 0; t < T; t++) {
         for (size_t k = 0; k < C; k++)
             log_softmax(confusion + (t * C + k) * C, C);
@@ -225,7 +274,7 @@ static double engine_step(struct check *c, float *out_gradient)
     struct rng rng;
     size_t T;
 
-    CHECK_INT(model_new(method_find(NULL), c->settings, c->toy.data.n_features, c->toy.data.n_classes,
+    CHECK_INT(model_new(method_find(c->method), c->settings, c->toy.data.n_features, c->toy.data.n_classes,
                         c->toy.data.n_annotators, 1, &c->model, &err),
               AMX_OK);
     CHECK_INT(train_data_init(&c->train, &c->toy.data, c->settings, &err), AMX_OK);
@@ -240,8 +289,13 @@ static double engine_step(struct check *c, float *out_gradient)
         state_of->loss.keep_logits = false;
         state_of->loss.slab = c->slab;
     }
+    for (uint32_t i = 0; i < c->train.n_rows; i++)
+        c->rows[i] = i;
+    c->member = (struct member_data){.data = &c->train, .rows = c->rows, .n_rows = c->train.n_rows};
+    c->workspace.member = &c->member;
     rng_seed(&rng, 1, 0, RNG_INITIAL);
-    CHECK_INT(c->model->method->initial(&c->model->layout, &c->model->dims, c->settings, NULL, c->model->tensors, &rng),
+    CHECK_INT(c->model->method->initial(&c->model->layout, &c->model->dims, c->settings, &c->member,
+                                        c->model->tensors, &rng),
               AMX_OK);
     /* BatchNorm away from 1 and 0, so that its gradients are not special. */
     c->parameters = toy_alloc(c->model->layout.compact_length, sizeof(double));
@@ -251,6 +305,8 @@ static double engine_step(struct check *c, float *out_gradient)
     }
     layout_import(&c->model->layout, c->model->tensors, c->workspace.parameters);
     workspace_seed(&c->workspace, 1, 0, c->train.n_rows);
+    if (c->model->method->prepare != NULL)
+        CHECK_INT(c->model->method->prepare(&c->workspace), AMX_OK);
     draw_masks(c, &state);
     c->workspace.forced = &c->forced;
     c->workspace.out_gradient = out_gradient;
@@ -267,6 +323,11 @@ static double engine_step(struct check *c, float *out_gradient)
     return c->model->method->step(&c->workspace, &rates);
 }
 
+static double loss_with(const struct check *c, const double *stop, double *u_out)
+{
+    return c->model->method->one_triple_per_row ? target_loss(c) : loss_of(c, stop, u_out);
+}
+
 static void compare_tensor(struct check *c, const struct tensor *t, const float *gradient, const double *stop)
 {
     double largest = 0.0, worst = 0.0;
@@ -276,9 +337,9 @@ static void compare_tensor(struct check *c, const struct tensor *t, const float 
         double *p = &c->parameters[t->compact + i], kept = *p, up, down, expected;
         const double step = 1e-6;
         *p = kept + step;
-        up = loss_of(c, stop, NULL);
+        up = loss_with(c, stop, NULL);
         *p = kept - step;
-        down = loss_of(c, stop, NULL);
+        down = loss_with(c, stop, NULL);
         *p = kept;
         expected = (up - down) / (2.0 * step);
         largest = fmax(largest, fabs(expected));
@@ -299,11 +360,12 @@ static void check_gradients(struct check *c)
     block = toy_alloc(layout->group_start[N_GROUPS], sizeof(float));
     compact = toy_alloc(layout->compact_length, sizeof(float));
     memcpy(block, c->workspace.gradients, layout->group_start[GROUP_STREAMED] * sizeof(float));
-    memcpy(block + layout->tensor[layout_find(layout, "ap_out.weight")].offset, out_gradient,
-           out_floats * sizeof(float));
+    if (layout_find(layout, "ap_out.weight") >= 0)
+        memcpy(block + layout->tensor[layout_find(layout, "ap_out.weight")].offset, out_gradient,
+               out_floats * sizeof(float));
     layout_export(layout, block, compact);
     stop = toy_alloc(c->workspace.batch.n_labels * c->model->dims.H, sizeof(double));
-    CHECK_NEAR(loss, loss_of(c, NULL, stop), 2e-6);
+    CHECK_NEAR(loss, loss_with(c, NULL, stop), 2e-6);
     for (int i = 0; i < layout->n; i++) {
         /* Fixed tensors: the bias before BatchNorm has no gradient (test below), running statistics no role. */
         if (layout->tensor[i].group != GROUP_FIXED)
@@ -371,6 +433,45 @@ TEST(learn_gradients_one_annotator)
     memset(&check, 0, sizeof check);
     check_init(&check, 10, 3, 4, 1);
     check_gradients(&check);
+}
+
+TEST(learn_gradients_prior)
+{
+    for (int mixed = 0; mixed < 2; mixed++) {
+        for (size_t slab = 0; slab <= 2; slab++) {
+            memset(&check, 0, sizeof check);
+            check_init(&check, 10, 4, 3, 4);
+            check.method = "annot_mix_prior";
+            check.slab = slab; /* 1, 2: logits, and with them the prior, computed twice */
+            check.settings->alpha = mixed;
+            check_gradients(&check);
+        }
+    }
+}
+
+TEST(learn_gradients_targets)
+{
+    static const struct {
+        const char *method;
+        bool mixed, soft;
+        int n_hidden;
+    } cases[] = {
+        {"majority_vote", false, false, 2},      {"majority_vote_mixup", true, true, 1},
+        {"dawid_skene", false, true, 1},         {"dawid_skene_mixup", true, false, 2},
+        {"dawid_skene_mixup", true, true, 0},
+    };
+
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        memset(&check, 0, sizeof check);
+        check_init(&check, 20, 5, 3, 4);
+        check.method = cases[i].method;
+        check.settings->alpha = cases[i].mixed;
+        check.settings->soft = cases[i].soft;
+        check.settings->n_hidden = cases[i].n_hidden;
+        check.settings->hidden[0] = 7;
+        check.settings->hidden[1] = 5;
+        check_gradients(&check);
+    }
 }
 
 TEST(learn_gradients_bias_before_norm_is_zero)

@@ -471,11 +471,11 @@ static void learns(const char *method)
     struct subject s;
     struct amx_model *model;
     struct answers a;
-    static const uint32_t who[] = {0, 3};
+    static const uint32_t who[] = {0, 5};
     size_t right = 0;
     double good = 0.0, bad = 0.0;
 
-    subject_init(&s, method, 240, 3, 4);
+    subject_init(&s, method, 240, 3, 6);
     s.toy.options.settings.epochs = 60;
     s.toy.options.settings.hidden[0] = 16;
     s.toy.options.settings.dropout = 0.0;
@@ -489,7 +489,7 @@ static void learns(const char *method)
         good += (double)a.p_perf[2 * i] / 240;
         bad += (double)a.p_perf[2 * i + 1] / 240;
     }
-    HOLDS(right >= 144);
+    HOLDS(right >= 112); /* guessing: 80; most methods: all, but madl may explain labels by x alone */
     HOLDS(good > bad); /* annotator 0 is mostly right, the last one guesses */
     answers_free(&a);
     amx_model_free(model);
