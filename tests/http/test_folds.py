@@ -3,9 +3,11 @@
 import csv
 import io
 import json
+import math
+import os
 
 import synth
-from harness import Case
+from harness import DATA, Case, command
 
 FIGURES = ("reliability_all", "expected_correct", "agreement_with_others")
 
@@ -185,3 +187,45 @@ class OwnLabels(Case):
             self.assertEqual((item["basis"], item["labels"], item["resolved"]), ("out_of_fold", 0, False))
             found.append(item["posterior"])
         self.assertEqual(found[0], found[1])
+
+
+class Digits(Case):
+    """On digits, a consensus out of fold knows better how sure it may be than one in sample."""
+
+    weight = 4
+
+    def consensus(self, **request):
+        settings = {"epochs": 30, "hidden": [128], "annotator_embedding": 64, "batch_size": 32, "alpha": 0}
+        self.api.train("digits", settings=settings, **request)
+        rows = self.api.get("/v1/projects/digits/consensus?format=ndjson", expect=200).lines
+        return [r for r in rows if self.split[r["instance"]] == "train" and r["labels"] > 0]
+
+    def calibration_error(self, rows):
+        bins = [[0, 0.0, 0.0] for _ in range(10)]
+        for r in rows:
+            b = bins[min(9, int(r["confidence"] * 10))]
+            b[0] += 1
+            b[1] += r["confidence"]
+            b[2] += r["class"] == self.gold[r["instance"]]
+        return sum(abs(b[1] - b[2]) for b in bins) / len(rows)
+
+    def log_loss(self, rows):
+        at = {c: k for k, c in enumerate(self.classes)}
+        return sum(-math.log(max(r["posterior"][at[self.gold[r["instance"]]]], 1e-15)) for r in rows) / len(rows)
+
+    def test_out_of_fold_is_better_calibrated(self):
+        folder = os.path.join(DATA, "digits")
+        command("import", "digits", folder, "--db", self.server.db, check=0)
+        with open(os.path.join(folder, "gold.csv"), newline="") as f:
+            self.gold = {r["instance"]: r["class"] for r in csv.DictReader(f)}
+        with open(os.path.join(folder, "instances.csv"), newline="") as f:
+            self.split = {r["instance"]: r["split"] for r in csv.DictReader(f)}
+        self.classes = self.api.get("/v1/projects/digits", expect=200).json["classes"]
+        inside, outside = self.consensus(), self.consensus(folds=5)
+        self.assertEqual({r["basis"] for r in inside}, {"in_sample"})
+        self.assertEqual({r["basis"] for r in outside}, {"out_of_fold"})
+        self.assertLess(self.calibration_error(outside), self.calibration_error(inside))
+        self.assertLess(self.log_loss(outside), self.log_loss(inside))
+        right = sum(r["class"] == self.gold[r["instance"]] for r in outside) / len(outside)
+        majority = sum(r["majority"] == self.gold[r["instance"]] for r in outside) / len(outside)
+        self.assertGreater(right, majority + 0.1)

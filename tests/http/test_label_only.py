@@ -56,7 +56,8 @@ class LabelOnly(Case):
             self.assertEqual([r["class"] for r in rows], [i["class"] for i in body["items"]])
 
     def test_kos_wants_two_classes(self):
-        self.assertIn("two", self.problem(self.api.get(self.path + "/consensus?method=kos"), 422, "invalid-setting")["detail"])
+        answer = self.api.get(self.path + "/consensus?method=kos")
+        self.assertIn("two", self.problem(answer, 422, "invalid-setting")["detail"])
         path = self.project(classes=["no", "yes"])
         truth, rows = labels(80, ["no", "yes"], seed=3)
         self.api.ndjson(path + "/labels", rows, expect=(200, 201))
