@@ -8,7 +8,9 @@
 #include <jansson.h>
 #include <string.h>
 
+#include "crowd/aggregate.h"
 #include "endpoints/auth.h"
+#include "endpoints/crowd_view.h"
 #include "endpoints/page.h"
 #include "endpoints/problem.h"
 #include "endpoints/routes.h"
@@ -44,12 +46,29 @@ static json_t *method_names(void)
 }
 
 /* What a client may rely on in this build; a name stays when it becomes true. */
+/* What ?method= of a consensus takes. */
+static json_t *consensus_methods(void)
+{
+    size_t n;
+    const struct aggregate_method *methods = aggregate_methods(&n);
+    json_t *names = json_array();
+    bool ok = names != NULL;
+    for (size_t i = 0; ok && i < n; i++) {
+        ok = json_array_append_new(names, json_string(methods[i].name)) == 0;
+    }
+    if (!ok || json_array_append_new(names, json_string(CROWD_VIEW_CROWDLAB)) != 0) {
+        json_decref(names);
+        return NULL;
+    }
+    return names;
+}
+
 static json_t *capabilities(void)
 {
-    return json_pack("{s:o, s:i, s:b, s:[s,s,s], s:[s,s,s], s:[s,s], s:[s,s,s], s:b, s:b, s:b, s:b}", /* */
+    return json_pack("{s:o, s:i, s:b, s:[s,s,s], s:[s,s,s], s:o, s:[s,s,s], s:b, s:b, s:b, s:b}", /* */
                      "methods", method_names(), "ensemble_max", 100, "folds", 1, "gold_use", "evaluate", "calibrate",
-                     "train", "activate", "always", "never", "if_not_worse", "consensus_methods", "majority_vote",
-                     "dawid_skene", "formats", "json", "csv", "ndjson", "gzip", 1, "events", 1, "idempotency_keys", 1, "webhooks", 0);
+                     "train", "activate", "always", "never", "if_not_worse", "consensus_methods", consensus_methods(),
+                     "formats", "json", "csv", "ndjson", "gzip", 1, "events", 1, "idempotency_keys", 1, "webhooks", 0);
 }
 
 static json_t *limits(const struct service_config *c)
