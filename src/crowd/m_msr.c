@@ -302,7 +302,7 @@ static double lowest(const struct msr *m, const double *root, double eigenvalue,
 static enum amx_status find_signs(struct msr *m)
 {
     const size_t A = m->A;
-    double *work = malloc(7 * A * sizeof *work), *root = NULL, *x = NULL, eigenvalue = -1, sum = 0;
+    double *work = malloc(7 * A * sizeof *work), *root = NULL, *x = NULL, eigenvalue = -1, last = 0, last_off = 0, sum = 0;
 
     if (work == NULL)
         return AMX_NO_MEMORY;
@@ -316,12 +316,18 @@ static enum amx_status find_signs(struct msr *m)
         root[i] = sqrt(degree);
         x[i] = 1 / sqrt((double)A);
     }
-    for (int outer = 0; outer < 8; outer++) {
-        const double now = fmin(lowest(m, root, eigenvalue, x, work), -0.01);
+    /* Secant steps to the eigenvalue for which the operator has itself. */
+    for (int outer = 0; outer < 50; outer++) {
+        const double off = lowest(m, root, eigenvalue, x, work) - eigenvalue;
+        const double slope = outer > 0 ? (off - last_off) / (eigenvalue - last) : -2;
 
-        if (fabs(now - eigenvalue) < 1e-9)
+        if (fabs(off) < 1e-11)
             break;
-        eigenvalue = now;
+        last = eigenvalue;
+        last_off = off;
+        eigenvalue = fmin(eigenvalue - off / (isfinite(slope) && slope < -0.5 ? slope : -2), -0.01);
+        if (!(fabs(eigenvalue - last) > 0))
+            break;
     }
     for (size_t i = 0; i < A; i++)
         sum += m->sign[i] = (x[i] > 0) - (x[i] < 0);

@@ -30,7 +30,8 @@ double scores_to_posterior(double *scores, size_t C)
     for (size_t k = 1; k < C; k++)
         top = scores[k] > top ? scores[k] : top;
     for (size_t k = 0; k < C; k++) {
-        double e = exp(scores[k] - top);
+        /* The greatest needs no exponential: with two classes that is half of them. */
+        double e = scores[k] < top ? exp(scores[k] - top) : 1;
 
         mean += e * (scores[k] - top);
         sum += e;
