@@ -16,12 +16,12 @@ struct train_data {
     size_t *begin;                     /* [n_rows + 1] first label of each row */
     const uint32_t *annotator, *label; /* [n_labels], borrowed from the caller unless `own` holds them */
     uint32_t *own;
-    uint32_t *instance;                /* [n_rows] the caller's instance */
-    int32_t *gold;                     /* [n_rows] trusted class or -1; NULL = none */
-    const float *history;              /* [A][C][C] imported confusion counts, borrowed, or NULL */
-    float *mean, *scale;               /* [D]; 0 and 1 when not standardised */
-    uint64_t *annotator_labels;        /* [A] */
-    size_t max_labels;                 /* most labels the rows of any batch can have */
+    uint32_t *instance;         /* [n_rows] the caller's instance */
+    int32_t *gold;              /* [n_rows] trusted class or -1; NULL = none */
+    const float *history;       /* [A][C][C] imported confusion counts, borrowed, or NULL */
+    float *mean, *scale;        /* [D]; 0 and 1 when not standardised */
+    uint64_t *annotator_labels; /* [A] */
+    size_t max_labels;          /* most labels the rows of any batch can have */
 };
 
 /* Checks and copies; labelled instances. AMX_INVALID, AMX_NOTHING, AMX_NO_MEMORY. The caller ends with

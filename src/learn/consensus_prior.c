@@ -164,10 +164,8 @@ static enum amx_status run_fold(struct fit *fit, struct workspace *workspace, in
 
 bool consensus_prior_run(struct fit *fit)
 {
-    struct phase phase = {.method = method_find("annot_mix"),
-                          .first = fit->members,
-                          .n = consensus_prior_tasks(fit),
-                          .run = run_fold};
+    struct phase phase = {
+        .method = method_find("annot_mix"), .first = fit->members, .n = consensus_prior_tasks(fit), .run = run_fold};
     struct layout layout;
     size_t cells;
 
@@ -180,8 +178,7 @@ bool consensus_prior_run(struct fit *fit)
     workspace_dims(&phase.dims, phase.method, (size_t)fit->settings.batch_size, fit->data.n_rows, fit->data.max_labels,
                    fit->data.n_labels);
     for (int s = fit->first_set; s < fit->n_sets; s++) {
-        if (fit->sets[s].n_rows >= LEAST_ROWS &&
-            (fit->sets[s].posterior = calloc(cells, sizeof(float))) == NULL)
+        if (fit->sets[s].n_rows >= LEAST_ROWS && (fit->sets[s].posterior = calloc(cells, sizeof(float))) == NULL)
             goto no_memory;
     }
     return fit_run(fit, &phase);

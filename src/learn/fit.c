@@ -268,8 +268,8 @@ static void fit_run_all(struct fit *fit)
                             .n = fit->members,
                             .run = train_member};
 
-    workspace_dims(&members.dims, fit->method, (size_t)fit->settings.batch_size, fit->data.n_rows,
-                   fit->data.max_labels, fit->data.n_labels);
+    workspace_dims(&members.dims, fit->method, (size_t)fit->settings.batch_size, fit->data.n_rows, fit->data.max_labels,
+                   fit->data.n_labels);
     if (consensus_prior_run(fit))
         (void)fit_run(fit, &members); /* fit_status reads how it went */
 }

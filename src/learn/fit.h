@@ -36,8 +36,8 @@ struct fit {
     const struct amx_method *method;
     struct amx_settings settings;
     struct train_data data;
-    uint32_t *rows;       /* memory of all row sets */
-    struct row_set *sets; /* [1 + folds] everything, then everything but fold f */
+    uint32_t *rows;        /* memory of all row sets */
+    struct row_set *sets;  /* [1 + folds] everything, then everything but fold f */
     int n_sets, first_set; /* set 0 is not trained on when the ensemble doubles as folds */
     struct amx_model *model;
     int members, tasks; /* members of the model, and with the fits of the prior */

@@ -63,8 +63,8 @@ static void after_batch(struct fit *fit, const struct training *training, const 
     pthread_mutex_lock(&fit->mutex);
     fit->fraction[training->task] = (epoch->number + (double)batches / (double)n) / fit->settings.epochs;
     if (time - fit->last_report >= PROGRESS_SECONDS && batches < n)
-        report_locked(fit, training->task, epoch->number, false,
-                      epoch->labels / fmax(time - epoch->loop_started, 1e-9), time);
+        report_locked(fit, training->task, epoch->number, false, epoch->labels / fmax(time - epoch->loop_started, 1e-9),
+                      time);
     pthread_mutex_unlock(&fit->mutex);
 }
 

@@ -16,10 +16,10 @@ enum {
     SMOOTHED_ROUNDS = 50
 };
 static const double NEVER = -(double)INFINITY; /* log of 0 */
-static const double STOP = 1e-4;           /* change of the class shares, summed */
-static const double LEAST_SHARE = 1e-9;    /* added to class shares by the smoothed EM */
-static const double EVERYWHERE = 0.001;    /* added to every cell of the population */
-static const double ON_DIAGONAL = 0.5;     /* added to its diagonal */
+static const double STOP = 1e-4;               /* change of the class shares, summed */
+static const double LEAST_SHARE = 1e-9;        /* added to class shares by the smoothed EM */
+static const double EVERYWHERE = 0.001;        /* added to every cell of the population */
+static const double ON_DIAGONAL = 0.5;         /* added to its diagonal */
 
 /* ---- rows -------------------------------------------------------------------------------------------------------- */
 

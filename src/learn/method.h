@@ -16,7 +16,7 @@ struct class_predictor;
 /* What one member trains on: all labelled rows, or those outside its fold. */
 struct member_data {
     const struct train_data *data;
-    const uint32_t *rows;   /* [n_rows] into data, ascending */
+    const uint32_t *rows; /* [n_rows] into data, ascending */
     size_t n_rows;
     const float *posterior; /* [data->n_rows][C] over the true class (prior: consensus), or NULL */
     bool clamp_gold;

@@ -5,18 +5,18 @@
 #include "method.h"
 
 /* The default first. */
-#define METHODS_OF_TABLE(X)                                                                                             \
-    X(method_annot_mix)                                                                                                 \
-    X(method_annot_mix_prior)                                                                                           \
-    X(method_ground_truth)                                                                                              \
-    X(method_majority_vote)                                                                                             \
-    X(method_majority_vote_mixup)                                                                                       \
-    X(method_dawid_skene)                                                                                               \
-    X(method_dawid_skene_mixup)                                                                                         \
-    X(method_crowd_layer)                                                                                               \
-    X(method_trace_reg)                                                                                                 \
-    X(method_geo_reg_f)                                                                                                 \
-    X(method_geo_reg_w)                                                                                                 \
+#define METHODS_OF_TABLE(X)                                                                                            \
+    X(method_annot_mix)                                                                                                \
+    X(method_annot_mix_prior)                                                                                          \
+    X(method_ground_truth)                                                                                             \
+    X(method_majority_vote)                                                                                            \
+    X(method_majority_vote_mixup)                                                                                      \
+    X(method_dawid_skene)                                                                                              \
+    X(method_dawid_skene_mixup)                                                                                        \
+    X(method_crowd_layer)                                                                                              \
+    X(method_trace_reg)                                                                                                \
+    X(method_geo_reg_f)                                                                                                \
+    X(method_geo_reg_w)                                                                                                \
     X(method_coin_net)
 
 #define DECLARE(name) extern const struct amx_method name;

@@ -16,7 +16,7 @@ struct amx_model {
     struct layout layout;
     size_t labels_used;
     double temperature;
-    double fold_temperature; /* of predictions that name a fold: see amx_model_set_fold_temperature */
+    double fold_temperature;                  /* of predictions that name a fold: see amx_model_set_fold_temperature */
     char **class_names, **annotator_names;    /* or NULL */
     uint64_t *annotator_labels;               /* [A] */
     uint64_t *fold_labels;                    /* [folds][A] of them in each fold; NULL without folds */

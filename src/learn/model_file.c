@@ -128,8 +128,8 @@ static bool add_fold_labels(json_t *entry, const struct amx_model *model, size_t
     if (json_object_set_new(entry, "fold_labels", list) != 0)
         return false;
     for (size_t f = 0; f < (size_t)model->folds; f++) {
-        if (json_array_append_new(
-                list, json_integer((json_int_t)model->fold_labels[f * model->dims.A + annotator])) != 0)
+        if (json_array_append_new(list, json_integer((json_int_t)model->fold_labels[f * model->dims.A + annotator])) !=
+            0)
             return false;
     }
     return true;
@@ -539,9 +539,8 @@ static enum amx_status build(const json_t *head, const unsigned char *section, s
         return corrupt(err, "its settings are missing or out of range");
     dims_init(&dims, &settings, n.D, n.C, n.A);
     layout_init(&layout);
-    if (!method->layout(&layout, &dims) ||
-        !check_tensors(head, &layout, n.D, (int)n.ensemble, model_members((int)n.ensemble, (int)n.folds),
-                       section_bytes))
+    if (!method->layout(&layout, &dims) || !check_tensors(head, &layout, n.D, (int)n.ensemble,
+                                                          model_members((int)n.ensemble, (int)n.folds), section_bytes))
         return corrupt(err, "its tensors do not match its settings");
     status = model_new_folds(method, &settings, n.D, n.C, n.A, (int)n.ensemble, (int)n.folds, &model, err);
     if (status != AMX_OK)

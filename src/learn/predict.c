@@ -30,13 +30,13 @@ struct outputs {
 /* Scratch of one call. */
 struct call {
     const struct amx_model *model;
-    float *x;       /* [CHUNK][Dp] standardised rows */
-    float *scratch; /* class predictor */
-    float *p;       /* [CHUNK][C] of one member */
-    float *p_sum;   /* [CHUNK][C] over members */
-    float *rows;    /* [CHUNK][row width] */
-    float *pairs;   /* scratch of the method's pairs() and pair_given() */
-    float *given;   /* [C] p_annotation of a pair, from pair_given() */
+    float *x;             /* [CHUNK][Dp] standardised rows */
+    float *scratch;       /* class predictor */
+    float *p;             /* [CHUNK][C] of one member */
+    float *p_sum;         /* [CHUNK][C] over members */
+    float *rows;          /* [CHUNK][row width] */
+    float *pairs;         /* scratch of the method's pairs() and pair_given() */
+    float *given;         /* [C] p_annotation of a pair, from pair_given() */
     int first, step, end; /* members that answer: first, first + step, ... below end */
     float share;          /* 1 / their number */
     double temperature;

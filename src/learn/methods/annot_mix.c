@@ -94,8 +94,8 @@ void annot_mix_bind(struct workspace *workspace)
     struct layout same;
     int prior;
 
-    (void)lay_out_tensors(&same, &state->class_tensors, &state->annotator_tensors, &prior,
-                          has_prior(workspace->layout), &workspace->dims);
+    (void)lay_out_tensors(&same, &state->class_tensors, &state->annotator_tensors, &prior, has_prior(workspace->layout),
+                          &workspace->dims);
     class_model_bind(&state->classes, workspace->layout, &state->class_tensors, workspace->parameters,
                      workspace->gradients, workspace->settings->dropout, workspace->kernels);
     annotator_model_bind(&state->annotators, workspace->layout, &state->annotator_tensors, workspace->parameters,

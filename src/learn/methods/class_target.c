@@ -235,11 +235,11 @@ static const char *const NO_SETTINGS[] = {NULL};
 static const char *const OWN_SETTINGS[] = {"soft", NULL};
 
 #define HOOKS                                                                                                          \
-    .one_triple_per_row = true, .layout = layout, .initial = initial, .state_bytes = sizeof(struct class_target_state), \
-    .lay_out = lay_out, .bind = bind, .scratch_bytes = label_posterior_bytes, .step = step,                             \
-    .predictor_new = predictor_new, .predictor_free = matrix_table_free, .predictor_bytes = matrix_table_bytes,         \
-    .row_width = matrix_table_row_width, .rows = matrix_table_rows, .pair_scratch = matrix_table_scratch,               \
-    .pairs = matrix_table_pairs
+    .one_triple_per_row = true, .layout = layout, .initial = initial,                                                  \
+    .state_bytes = sizeof(struct class_target_state), .lay_out = lay_out, .bind = bind,                                \
+    .scratch_bytes = label_posterior_bytes, .step = step, .predictor_new = predictor_new,                              \
+    .predictor_free = matrix_table_free, .predictor_bytes = matrix_table_bytes, .row_width = matrix_table_row_width,   \
+    .rows = matrix_table_rows, .pair_scratch = matrix_table_scratch, .pairs = matrix_table_pairs
 
 const struct amx_method method_ground_truth = {
     .info = {.name = "ground_truth",

@@ -85,6 +85,7 @@ TEST(learn_folds_refused)
 TEST(learn_folds_leave_the_ensemble_as_it_is)
 {
     struct folded f;
+    const struct amx_pairs_prediction none = {.p_class = NULL};
     struct amx_model *plain, *folded;
     struct amx_model_info info;
     float a[N * (C + 1)], b[N * (C + 1)];
@@ -104,10 +105,8 @@ TEST(learn_folds_leave_the_ensemble_as_it_is)
         ask(folded, fold, f.toy.features, 1, b);
         CHECK(memcmp(a, b, sizeof a) != 0);
     }
-    CHECK_INT(amx_predict_pairs(folded, 3, f.toy.features, N, NULL, NULL, 0, &(struct amx_pairs_prediction){NULL}, NULL),
-              AMX_INVALID);
-    CHECK_INT(amx_predict_pairs(plain, 0, f.toy.features, N, NULL, NULL, 0, &(struct amx_pairs_prediction){NULL}, NULL),
-              AMX_INVALID);
+    CHECK_INT(amx_predict_pairs(folded, 3, f.toy.features, N, NULL, NULL, 0, &none, NULL), AMX_INVALID);
+    CHECK_INT(amx_predict_pairs(plain, 0, f.toy.features, N, NULL, NULL, 0, &none, NULL), AMX_INVALID);
     amx_model_free(plain);
     amx_model_free(folded);
     toy_done(&f.toy);

@@ -294,9 +294,9 @@ static double engine_step(struct check *c, float *out_gradient)
     c->member = (struct member_data){.data = &c->train, .rows = c->rows, .n_rows = c->train.n_rows};
     c->workspace.member = &c->member;
     rng_seed(&rng, 1, 0, RNG_INITIAL);
-    CHECK_INT(c->model->method->initial(&c->model->layout, &c->model->dims, c->settings, &c->member,
-                                        c->model->tensors, &rng),
-              AMX_OK);
+    CHECK_INT(
+        c->model->method->initial(&c->model->layout, &c->model->dims, c->settings, &c->member, c->model->tensors, &rng),
+        AMX_OK);
     /* BatchNorm away from 1 and 0, so that its gradients are not special. */
     c->parameters = toy_alloc(c->model->layout.compact_length, sizeof(double));
     for (size_t i = 0; i < c->model->layout.compact_length; i++) {
@@ -456,9 +456,8 @@ TEST(learn_gradients_targets)
         bool mixed, soft;
         int n_hidden;
     } cases[] = {
-        {"majority_vote", false, false, 2},      {"majority_vote_mixup", true, true, 1},
-        {"dawid_skene", false, true, 1},         {"dawid_skene_mixup", true, false, 2},
-        {"dawid_skene_mixup", true, true, 0},
+        {"majority_vote", false, false, 2},    {"majority_vote_mixup", true, true, 1}, {"dawid_skene", false, true, 1},
+        {"dawid_skene_mixup", true, false, 2}, {"dawid_skene_mixup", true, true, 0},
     };
 
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {

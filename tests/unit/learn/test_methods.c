@@ -490,7 +490,7 @@ static void learns(const char *method)
         bad += (double)a.p_perf[2 * i + 1] / 240;
     }
     HOLDS(right >= 112); /* guessing: 80; most methods: all, but madl may explain labels by x alone */
-    HOLDS(good > bad); /* annotator 0 is mostly right, the last one guesses */
+    HOLDS(good > bad);   /* annotator 0 is mostly right, the last one guesses */
     answers_free(&a);
     amx_model_free(model);
     subject_done(&s);

@@ -135,7 +135,8 @@ TEST(learn_predict_pairs_are_the_cross_product)
         row[i] = (uint32_t)(p / A);
         annotator[i] = annotators[p % A];
     }
-    const struct amx_pairs_prediction out = {.p_class = p_class, .p_perf = perf, .p_confusion = confusion}, none = {NULL};
+    const struct amx_pairs_prediction out = {.p_class = p_class, .p_perf = perf, .p_confusion = confusion};
+    const struct amx_pairs_prediction none = {.p_class = NULL};
     CHECK_INT(amx_predict_pairs(model, AMX_NO_FOLD, toy.features, N, row, annotator, PAIRS, &out, &err), AMX_OK);
     CHECK(memcmp(p_class, all.p.p_class, N * 4 * sizeof(float)) == 0);
     for (size_t i = 0; i < PAIRS; i++) {
