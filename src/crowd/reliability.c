@@ -399,6 +399,37 @@ enum amx_status reliability_of_model(const struct amx_model *model, const struct
     return AMX_OK;
 }
 
+enum amx_status reliability_of_posterior(const struct crowd_labels *labels, const double *posterior,
+                                         struct reliability *out)
+{
+    const size_t C = labels->n_classes;
+    struct reliability r;
+    double sum = 0;
+
+    if (reliability_init(&r, labels->n_annotators, C) != AMX_OK) {
+        reliability_done(&r);
+        return AMX_NO_MEMORY;
+    }
+    for (size_t l = 0; l < labels->n_labels; l++) {
+        const double *q = posterior + (size_t)labels->instance[l] * C;
+        const size_t a = labels->annotator[l], z = labels->class_[l];
+
+        r.labels[a]++;
+        r.mean[a] += q[z];
+        r.per_class[a * C + z] += q[z];
+        sum += q[z];
+        for (size_t k = 0; k < C; k++) {
+            r.evidence[a * C + k] += q[k];
+            if (r.confusion != NULL)
+                r.confusion[(a * C + k) * C + z] += q[k];
+        }
+    }
+    divide(&r);
+    r.population = labels->n_labels > 0 ? sum / (double)labels->n_labels : (double)NAN;
+    *out = r;
+    return AMX_OK;
+}
+
 void reliability_done(struct reliability *r)
 {
     free(r->all);

@@ -4,6 +4,7 @@
 #define CROWD_RELIABILITY_H
 
 #include "annotmix.h"
+#include "crowd/labels.h"
 
 struct reliability {
     size_t n_annotators, n_classes;
@@ -30,6 +31,11 @@ enum {
 };
 AMX_CHECK enum amx_status reliability_of_model(const struct amx_model *model, const struct amx_data *data,
                                                struct reliability *out, struct amx_error *err);
+/* From labels and a posterior [N][C] over the true classes, without a model: mean = expected share right; per_class,
+ * evidence and confusion counted from the posterior (NaN where no label speaks of the class); population = the mean over
+ * labels; `all` and what follows NULL. AMX_NO_MEMORY. Caller calls reliability_done. */
+AMX_CHECK enum amx_status reliability_of_posterior(const struct crowd_labels *labels, const double *posterior,
+                                                   struct reliability *out);
 void reliability_done(struct reliability *reliability);
 
 #endif

@@ -25,6 +25,8 @@ enum {
 };
 /* Pairs of labels on one instance that one answer may look at: some seconds of work. */
 #define WORK_MAX ((uint64_t)500000000)
+/* Up to so many, a page of a view that is there is answered at once: some milliseconds. */
+#define WORK_INLINE ((uint64_t)500000)
 
 /* One request; hangs on it (or, for a stream, belongs to the stream). */
 struct work {
@@ -241,7 +243,12 @@ static void go_on(struct http_request *rq, struct work *w)
     }
     w->view = agreement_view_get(w->project->id, row.label_seq);
     project_row_done(&row);
-    background_run(rq, compute, w, computed);
+    if (w->view != NULL && w->view->work <= WORK_INLINE) {
+        compute(w);
+        computed(rq);
+    } else {
+        background_run(rq, compute, w, computed);
+    }
 }
 
 static void get_agreement(struct http_request *rq)

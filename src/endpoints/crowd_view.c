@@ -14,7 +14,7 @@
 
 #include "crowd/aggregate.h"
 #include "crowd/crowdlab.h"
-#include "crowd/dawid_skene.h"
+#include "crowd/reliability.h"
 #include "util/error.h"
 #include "util/size.h"
 
@@ -135,50 +135,61 @@ static bool keep_posterior(struct crowd_view *view, const double *posterior, siz
     return view->posterior != NULL;
 }
 
-static enum amx_status run_dawid_skene(const struct crowd_labels *l, struct crowd_view *view)
+/* Of Dawid-Skene: how often each annotator is right, and its confusion matrix. */
+static bool keep_figures(struct crowd_view *view, const struct reliability *figures)
 {
-    size_t cells, row, confusion_cells;
-    if (!size_mul(&cells, l->n_instances, l->n_classes) || !size_mul(&row, l->n_annotators, l->n_classes) ||
-        !size_mul(&confusion_cells, row, l->n_classes) || cells > MAX_CELLS || confusion_cells > MAX_CONFUSION_CELLS) {
-        return AMX_TOO_LARGE;
+    size_t cells = figures->n_annotators * figures->n_classes * figures->n_classes; /* at most MAX_CONFUSION_CELLS */
+    view->confusion = array(cells, sizeof *view->confusion);
+    for (size_t i = 0; view->confusion != NULL && figures->confusion != NULL && i < cells; i++) {
+        view->confusion[i] = (float)figures->confusion[i];
     }
-    double *posterior = array(cells, sizeof *posterior), *confusion = array(confusion_cells, sizeof *confusion);
-    view->confusion = array(confusion_cells, sizeof *view->confusion);
-    enum amx_status status = AMX_NO_MEMORY;
-    if (posterior != NULL && confusion != NULL && view->confusion != NULL) {
-        status = dawid_skene(l, DAWID_SKENE_ROUNDS, DAWID_SKENE_TOLERANCE, posterior, confusion, NULL, NULL);
-    }
+    memcpy(view->reliability, figures->mean, figures->n_annotators * sizeof *view->reliability);
+    return view->confusion != NULL && figures->confusion != NULL;
+}
+
+static enum amx_status run_dawid_skene(const struct service *service, const struct crowd_labels *l,
+                                       struct crowd_view *view, struct amx_error *err)
+{
+    const struct aggregate_options options = {.cancel = &service->stopping};
+    struct reliability figures = {.n_classes = 0};
+    size_t cells = l->n_instances * l->n_classes; /* at most MAX_CELLS: enough_labels */
+    double *posterior = array(cells, sizeof *posterior);
+    enum amx_status status = posterior == NULL ? error_set(err, AMX_NO_MEMORY, "Out of memory.") : AMX_OK;
     if (status == AMX_OK) {
-        status = dawid_skene_reliability(l, posterior, view->reliability);
+        status = aggregate(l, "dawid_skene", &options, posterior, NULL, NULL, err);
     }
-    if (status == AMX_OK && !keep_posterior(view, posterior, cells)) {
-        status = AMX_NO_MEMORY;
-    }
-    for (size_t i = 0; status == AMX_OK && i < confusion_cells; i++) {
-        view->confusion[i] = (float)confusion[i];
+    if (status == AMX_OK && (reliability_of_posterior(l, posterior, &figures) != AMX_OK ||
+                             !keep_posterior(view, posterior, cells) || !keep_figures(view, &figures))) {
+        status = error_set(err, AMX_NO_MEMORY, "Out of memory.");
     }
     view->has_dawid_skene = status == AMX_OK;
+    reliability_done(&figures);
     free(posterior);
-    free(confusion);
     return status;
 }
 
-static enum amx_status by_default(const struct crowd_labels *l, struct crowd_view *view, struct amx_error *err)
+/* Two labels per labelled instance on the average, and neither the posterior nor the matrices are too large. */
+static bool enough_labels(const struct crowd_labels *l)
 {
-    enum amx_status status = AMX_TOO_LARGE;
-    if (l->n_labels > 0 && l->n_labels / 2 >= l->n_instances) {
-        status = run_dawid_skene(l, view);
+    size_t cells, row, confusion_cells;
+    return l->n_labels > 0 && l->n_labels / 2 >= l->n_instances && size_mul(&cells, l->n_instances, l->n_classes) &&
+           size_mul(&row, l->n_annotators, l->n_classes) && size_mul(&confusion_cells, row, l->n_classes) &&
+           cells <= MAX_CELLS && confusion_cells <= MAX_CONFUSION_CELLS;
+}
+
+static enum amx_status by_default(const struct service *service, const struct crowd_labels *l, struct crowd_view *view,
+                                  struct amx_error *err)
+{
+    if (enough_labels(l)) {
+        return run_dawid_skene(service, l, view, err);
     }
-    if (status == AMX_TOO_LARGE) {
-        uint64_t *counted = array(l->n_annotators, sizeof *counted);
-        status = counted == NULL ? AMX_NO_MEMORY : AMX_OK;
-        if (status == AMX_OK) {
-            agreement(l, view, counted);
-        }
-        free(counted);
+    uint64_t *counted = array(l->n_annotators, sizeof *counted);
+    if (counted == NULL) {
+        return error_set(err, AMX_NO_MEMORY, "Out of memory.");
     }
-    return status == AMX_OK ? AMX_OK
-                            : error_set(err, status, "The labels could not be evaluated: %s.", amx_status_text(status));
+    agreement(l, view, counted);
+    free(counted);
+    return AMX_OK;
 }
 
 /* ---- by a method
@@ -247,8 +258,8 @@ static enum amx_status fill(const struct service *service, struct crowd_rows *ro
     for (size_t l = 0; l < rows->n_labels; l++) {
         view->labels[rows->annotator[l]]++;
     }
-    enum amx_status status =
-        view->method == NULL ? by_default(&labels, view, err) : by_method(service, &labels, p_class, view, err);
+    enum amx_status status = view->method == NULL ? by_default(service, &labels, view, err)
+                                                  : by_method(service, &labels, p_class, view, err);
     if (status != AMX_OK) {
         return status;
     }

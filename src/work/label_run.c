@@ -1,7 +1,7 @@
 /* label_run.c - see label_run.h.
  *
  * The method gives the posterior of every instance and a figure per annotator. Confusion matrices, and how many of an
- * annotator's labels speak of each class, are counted from the posterior: N_a[k][z] = sum over its labels of q(k). */
+ * annotator's labels speak of each class, are counted from the posterior (crowd/reliability.h). */
 #include "work/label_run.h"
 
 #include <math.h>
@@ -17,9 +17,6 @@
 #include "work/label_model.h"
 #include "work/run_result.h"
 #include "work/snapshots.h"
-
-/* With more cells the confusion matrices are left out, as for models. */
-#define MAX_CONFUSION_CELLS ((size_t)1 << 26)
 
 static void *array(size_t n, size_t size)
 {
@@ -45,64 +42,19 @@ size_t label_run_memory(const struct training_data *data)
 /* ---- annotators
  * ------------------------------------------------------------------------------------------------------ */
 
-static void count_labels(const struct training_set *set, const double *posterior, struct reliability *r)
+/* The method's own figure in place of the expected share right. */
+static void take_means(struct reliability *r, const double *mean)
 {
-    const size_t C = set->n_classes;
-
-    for (size_t l = 0; l < set->n_labels; l++) {
-        const double *q = posterior + (size_t)set->label_instance[l] * C;
-        size_t a = set->label_annotator[l], z = set->label_class[l];
-
-        r->labels[a]++;
-        r->per_class[a * C + z] += q[z];
-        for (size_t k = 0; k < C; k++) {
-            r->evidence[a * C + k] += q[k];
-            if (r->confusion != NULL)
-                r->confusion[(a * C + k) * C + z] += q[k];
-        }
-    }
-}
-
-/* Counts -> shares, NaN where no label speaks of the class; and what is to be expected of somebody new. */
-static void divide(struct reliability *r)
-{
-    const size_t C = r->n_classes;
     double sum = 0, weight = 0;
 
     for (size_t a = 0; a < r->n_annotators; a++) {
-        for (size_t k = 0; k < C; k++) {
-            double n = r->evidence[a * C + k];
-
-            r->per_class[a * C + k] = n > 0 ? r->per_class[a * C + k] / n : (double)NAN;
-            for (size_t z = 0; r->confusion != NULL && z < C; z++)
-                r->confusion[(a * C + k) * C + z] = n > 0 ? r->confusion[(a * C + k) * C + z] / n : (double)NAN;
-        }
-        if (isfinite(r->mean[a])) {
-            sum += r->mean[a] * (double)r->labels[a];
+        r->mean[a] = mean[a];
+        if (isfinite(mean[a])) {
+            sum += mean[a] * (double)r->labels[a];
             weight += (double)r->labels[a];
         }
     }
     r->population = weight > 0 ? sum / weight : (double)NAN;
-}
-
-static bool reliability_init(struct reliability *r, size_t A, size_t C)
-{
-    size_t row, cells;
-
-    r->n_annotators = A;
-    r->n_classes = C;
-    if (!size_mul(&row, A, C))
-        return false;
-    r->mean = array(A, sizeof *r->mean);
-    r->labels = array(A, sizeof *r->labels);
-    r->per_class = array(row, sizeof *r->per_class);
-    r->evidence = array(row, sizeof *r->evidence);
-    if (size_mul(&cells, row, C) && cells <= MAX_CONFUSION_CELLS) {
-        r->confusion = array(cells, sizeof *r->confusion);
-        if (r->confusion == NULL)
-            return false;
-    }
-    return r->mean != NULL && r->labels != NULL && r->per_class != NULL && r->evidence != NULL;
 }
 
 /* ---- against gold
@@ -150,7 +102,7 @@ static enum amx_status metrics_of(const struct training_data *data, const double
 /* ---- the run
  * ----------------------------------------------------------------------------------------------------------- */
 
-static enum amx_status compute(struct run_work *work, const struct training_data *data, double *posterior,
+static enum amx_status compute(struct run_work *work, const struct training_data *data, double *posterior, double *mean,
                                void (*progress)(double fraction, void *context), struct run_result *result,
                                struct amx_error *err)
 {
@@ -168,13 +120,13 @@ static enum amx_status compute(struct run_work *work, const struct training_data
                                               .cancel = &work->cancel,
                                               .progress = progress,
                                               .context = work};
-    enum amx_status status =
-        aggregate(&labels, work->request.method, &options, posterior, result->reliability.mean, NULL, err);
+    enum amx_status status = aggregate(&labels, work->request.method, &options, posterior, mean, NULL, err);
 
     if (status != AMX_OK)
         return status;
-    count_labels(set, posterior, &result->reliability);
-    divide(&result->reliability);
+    if (reliability_of_posterior(&labels, posterior, &result->reliability) != AMX_OK)
+        return error_set(err, AMX_NO_MEMORY, "Out of memory.");
+    take_means(&result->reliability, mean);
     status = metrics_of(data, posterior, work->request.gold_use, &result->metrics, err);
     if (status == AMX_OK)
         status =
@@ -195,17 +147,18 @@ enum amx_status label_run(struct run_work *work, const struct training_data *dat
                                 .activate = work->request.activate != RUN_ACTIVATE_NEVER};
     size_t cells;
     double *posterior = size_mul(&cells, set->n_instances, set->n_classes) ? array(cells, sizeof *posterior) : NULL;
+    double *mean = array(set->n_annotators, sizeof *mean);
     int64_t number;
     enum amx_status status = AMX_OK;
 
     result.settings = strdup("{}");
     result.curve = strdup("[]");
-    if (!reliability_init(&result.reliability, set->n_annotators, set->n_classes) || posterior == NULL ||
-        result.settings == NULL || result.curve == NULL)
+    if (posterior == NULL || mean == NULL || result.settings == NULL || result.curve == NULL)
         status = error_set(err, AMX_NO_MEMORY, "Out of memory.");
     if (status == AMX_OK)
-        status = compute(work, data, posterior, progress, &result, err);
+        status = compute(work, data, posterior, mean, progress, &result, err);
     free(posterior);
+    free(mean);
     if (status == AMX_OK)
         status = run_result_write(work, data, &result, &number, err);
     if (status == AMX_OK && result.activate)

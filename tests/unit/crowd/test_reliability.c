@@ -97,3 +97,29 @@ TEST(reliability_is_the_mean_over_labelled_instances)
     reliability_done(&r);
     amx_model_free(model);
 }
+
+TEST(reliability_is_counted_from_a_posterior)
+{
+    static const uint32_t instance[5] = {0, 0, 1, 1, 2}, annotator[5] = {0, 1, 0, 1, 0}, class_[5] = {0, 1, 1, 1, 0};
+    static const double posterior[3 * 3] = {0.75, 0.25, 0, 0, 1, 0, 0.5, 0.5, 0};
+    const struct crowd_labels labels = {.n_instances = 3,
+                                        .n_annotators = 3,
+                                        .n_classes = 3,
+                                        .n_labels = 5,
+                                        .instance = instance,
+                                        .annotator = annotator,
+                                        .class_ = class_};
+    struct reliability r;
+
+    CHECK_INT(reliability_of_posterior(&labels, posterior, &r), AMX_OK);
+    CHECK_NEAR(r.mean[0], (0.75 + 1 + 0.5) / 3, 1e-12);
+    CHECK_NEAR(r.mean[1], (0.25 + 1) / 2, 1e-12);
+    CHECK(isnan(r.mean[2]) && r.labels[2] == 0);
+    CHECK_NEAR(r.population, (0.75 + 1 + 0.5 + 0.25 + 1) / 5, 1e-12);
+    CHECK_NEAR(r.evidence[0], 1.25, 1e-12);
+    CHECK_NEAR(r.per_class[0], 1, 1e-12);                           /* it said 0 whenever 0 was likely */
+    CHECK_NEAR(r.confusion[1 * 3 + 0], (0.25 + 0.5) / 1.75, 1e-12); /* and 0 where 1 was likely */
+    CHECK(isnan(r.confusion[2 * 3]) && isnan(r.per_class[2]));      /* nothing speaks of class 2 */
+    CHECK(r.all == NULL && r.expected_correct == NULL);
+    reliability_done(&r);
+}
