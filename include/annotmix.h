@@ -1,7 +1,8 @@
 /* annotmix.h - libannotmix: class labels and annotator reliability from noisy labels.
  *
  * The learner is annot-mix (Herde, Lührs, Huseljic, Sick: "Annot-Mix: Learning with Noisy Class
- * Labels from Multiple Annotators via a Mixup Extension", ECAI 2024, doi 10.3233/FAIA240829).
+ * Labels from Multiple Annotators via a Mixup Extension", ECAI 2024, doi 10.3233/FAIA240829); amx_methods() names
+ * the methods of other articles that it trains as well.
  *
  * Use it in four steps:
  *   1. describe the training data in a struct amx_data (plain arrays, nothing is copied);
@@ -172,7 +173,8 @@ struct amx_data {
 
 /* Where a fit stands; passed to the progress callback after every epoch (and at most 20 times a second between). */
 struct amx_progress {
-    int member, members;        /* ensemble member that reports, from 0 */
+    int member, members;        /* which training reports: from 0 the ensemble's members, then the folds', then the fits
+                                 * behind `prior: consensus` (which run first) */
     int epoch, epochs;          /* finished epochs of that member */
     double fraction;            /* of the whole fit, 0..1 */
     double loss;                /* mean loss of the last finished epoch; NaN before the first */
@@ -182,7 +184,7 @@ struct amx_progress {
 };
 
 struct amx_fit_options {
-    const char *method;         /* "annot_mix"; NULL = "annot_mix" */
+    const char *method;         /* a name of amx_methods(); NULL = "annot_mix" */
     uint64_t seed;              /* 0 .. 2^53-1 */
     int ensemble;               /* members, 1..100; member m uses a stream derived from (seed, m) */
     int threads;                /* threads to train members on, >= 1; never changes the result */
@@ -203,7 +205,7 @@ struct amx_fit_report {
     double labels_per_second;   /* labels in all training steps of one member / seconds of its step loop */
     double seconds;             /* whole fit */
     int epochs;                 /* length of loss_curve */
-    double *loss_curve;         /* [epochs] mean over members; free with amx_free */
+    double *loss_curve;         /* [epochs] mean over the ensemble's members; free with amx_free */
 };
 
 struct amx_model; /* immutable after fit or decode; any number of threads may read it */

@@ -79,7 +79,7 @@ static enum amx_status row_posterior(const struct fit *fit, const struct amx_mod
     const float *x = fit->given->features + (size_t)data->instance[row] * data->D;
     const struct amx_prediction classes = {.p_class = scratch->p_class}, matrix = {.p_confusion = scratch->confusion};
     const size_t C = data->C;
-    double *log_p = scratch->log_p, sum = 0.0, top = -INFINITY;
+    double *log_p = scratch->log_p, sum = 0.0, top = -(double)INFINITY;
     enum amx_status status = amx_predict(model, x, 1, NULL, 0, &classes, NULL);
 
     for (size_t k = 0; k < C && status == AMX_OK; k++)

@@ -157,7 +157,8 @@ static enum amx_status train_member(struct fit *fit, struct workspace *workspace
                                     .rows = set->rows,
                                     .n_rows = set->n_rows,
                                     .posterior = set->posterior,
-                                    .clamp_gold = fit->options->clamp_gold};
+                                    .clamp_gold = fit->options->clamp_gold,
+                                    .cancel = fit->options->cancel};
     const struct training training = {.member = &own,
                                       .plan = &set->plan,
                                       .stream = (uint32_t)member,

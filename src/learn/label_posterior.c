@@ -185,16 +185,18 @@ static void log_normalise(double *table, size_t A, size_t C, double *total)
     }
 }
 
-void posterior_dawid_skene(const struct member_data *member, float *posterior, double *table, double *work)
+enum amx_status posterior_dawid_skene(const struct member_data *member, float *posterior, double *table, double *work)
 {
     const size_t C = member->data->C;
     double *shares = work, *before = work + C, *log_share = work + 2 * C, *sum = work + 3 * C;
 
     posterior_votes(member, posterior);
     if (!any_repeat(member))
-        return;
+        return AMX_OK;
     for (int round = 0; round < MOST_ROUNDS; round++) {
         double change = 0.0;
+        if (member_cancelled(member))
+            return AMX_CANCELLED;
         class_shares(member, posterior, shares);
         count(member, posterior, table);
         log_normalise(table, member->data->A, C, sum);
@@ -207,6 +209,7 @@ void posterior_dawid_skene(const struct member_data *member, float *posterior, d
             break;
         memcpy(before, shares, C * sizeof(double));
     }
+    return AMX_OK;
 }
 
 /* ---- smoothed ---------------------------------------------------------------------------------------------------- */
@@ -256,8 +259,8 @@ void matrices_smoothed(const struct member_data *member, const float *posterior,
     }
 }
 
-void matrices_dawid_skene(const struct member_data *member, float *posterior, double strength, double *table,
-                          double *population, double *work)
+enum amx_status matrices_dawid_skene(const struct member_data *member, float *posterior, double strength, double *table,
+                                     double *population, double *work)
 {
     const size_t C = member->data->C;
     const int rounds = any_repeat(member) ? SMOOTHED_ROUNDS : 1;
@@ -265,12 +268,15 @@ void matrices_dawid_skene(const struct member_data *member, float *posterior, do
 
     posterior_votes(member, posterior);
     for (int round = 0; round < rounds; round++) {
+        if (member_cancelled(member))
+            return AMX_CANCELLED;
         matrices_smoothed(member, posterior, strength, table, population, work);
         class_shares(member, posterior, log_share);
         for (size_t k = 0; k < C; k++)
             log_share[k] = log(log_share[k] + LEAST_SHARE);
         expect(member, log_share, table, sum, posterior);
     }
+    return AMX_OK;
 }
 
 size_t label_posterior_bytes(const struct dims *dims)

@@ -15,9 +15,9 @@ void posterior_majority(const struct member_data *member, float *posterior);
 /* Gold of every row, which all must have. */
 void posterior_gold(const struct member_data *member, float *posterior);
 /* Dawid and Skene's EM from vote shares: class shares and confusion matrices without smoothing, then posteriors, until
- * the class shares move less than 1e-4 or 300 rounds are over. Without any row of two labels: the label itself.
+ * the class shares move less than 1e-4 or 300 rounds are over. Without any row of two labels: the label itself. AMX_OK, or AMX_CANCELLED between two rounds.
  * table and work as below. */
-void posterior_dawid_skene(const struct member_data *member, float *posterior, double *table, double *work);
+enum amx_status posterior_dawid_skene(const struct member_data *member, float *posterior, double *table, double *work);
 
 /* Smoothed log confusion matrices from a posterior: N_a = sum of posteriors by label (plus a's history), population
  * M = sum_a N_a + 0.001 + 0.5 I with rows normalised, P_a = N_a + strength M with rows normalised.
@@ -27,8 +27,8 @@ void matrices_smoothed(const struct member_data *member, const float *posterior,
 size_t matrices_work(size_t n_classes);
 /* EM with those matrices, 50 rounds from vote shares (one if no row has two labels); table and population are those of
  * the last round, which the posterior of that round follows. */
-void matrices_dawid_skene(const struct member_data *member, float *posterior, double strength, double *table,
-                          double *population, double *work);
+enum amx_status matrices_dawid_skene(const struct member_data *member, float *posterior, double strength, double *table,
+                                     double *population, double *work);
 /* Bytes of one posterior, table, population and work; SIZE_MAX when they do not fit. */
 size_t label_posterior_bytes(const struct dims *dims);
 

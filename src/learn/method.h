@@ -20,7 +20,13 @@ struct member_data {
     size_t n_rows;
     const float *posterior; /* [data->n_rows][C] over the true class (prior: consensus), or NULL */
     bool clamp_gold;
+    const volatile int *cancel; /* as in struct amx_fit_options: for what takes long before the first step; or NULL */
 };
+
+static inline bool member_cancelled(const struct member_data *member)
+{
+    return member->cancel != NULL && __atomic_load_n(member->cancel, __ATOMIC_RELAXED) != 0;
+}
 
 struct amx_method {
     struct amx_method_info info;
@@ -36,7 +42,7 @@ struct amx_method {
     /* Adds all tensors, class model included; false when a size does not fit. Pure function of dims. */
     bool (*layout)(struct layout *layout, const struct dims *dims);
     /* Fresh parameters in compact form, those that follow from the labels (matrices, priors) included. AMX_OK,
-     * AMX_NO_MEMORY, AMX_NOTHING. */
+     * AMX_NO_MEMORY, AMX_NOTHING, AMX_CANCELLED. */
     enum amx_status (*initial)(const struct layout *layout, const struct dims *dims,
                                const struct amx_settings *settings, const struct member_data *member, float *compact,
                                struct rng *rng);
@@ -46,7 +52,7 @@ struct amx_method {
     /* Points the state into the parameter blocks. */
     void (*bind)(struct workspace *workspace);
     /* Before a member's first step, workspace->member set: whatever the steps need beside tensors (targets of each
-     * row, zeroed moments of the state's own parameters). NULL = nothing. AMX_OK or AMX_NO_MEMORY. */
+     * row, zeroed moments of the state's own parameters). NULL = nothing. AMX_OK, AMX_NO_MEMORY, AMX_CANCELLED. */
     enum amx_status (*prepare)(struct workspace *workspace);
     /* Bytes that initial() and prepare() take for a while, beside the workspace; NULL = none worth counting. */
     size_t (*scratch_bytes)(const struct dims *dims);

@@ -46,10 +46,11 @@ static enum amx_status initial(const struct layout *layout_of, const struct dims
         if (member->posterior != NULL)
             matrices_smoothed(member, member->posterior, settings->prior_strength, table, population, work);
         else
-            matrices_dawid_skene(member, posterior, settings->prior_strength, table, population, work);
-        fill_prior(compact + layout_of->tensor[layout_find(layout_of, ANNOT_MIX_PRIOR_TENSOR)].compact, table,
-                   population, dims->A, C);
+            status = matrices_dawid_skene(member, posterior, settings->prior_strength, table, population, work);
     }
+    if (status == AMX_OK)
+        fill_prior(compact + layout_of->tensor[layout_find(layout_of, ANNOT_MIX_PRIOR_TENSOR)].compact, table,
+                   table + dims->A * C * C, dims->A, C);
     free(posterior);
     free(work);
     free(table);

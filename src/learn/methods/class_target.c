@@ -126,22 +126,24 @@ static enum amx_status prepare(struct workspace *workspace, enum kind kind)
     const size_t C = workspace->dims.C;
     double *table = malloc((workspace->dims.A + 1) * C * C * sizeof *table); /* fits: twice the tensor and a matrix */
     double *work = malloc(matrices_work(C) * sizeof *work);
-    bool made = table != NULL && work != NULL;
+    enum amx_status status = table != NULL && work != NULL ? AMX_OK : AMX_NO_MEMORY;
 
-    if (made) {
+    if (status == AMX_OK) {
         if (kind == GOLD)
             posterior_gold(member, state->targets);
         else if (kind == MAJORITY)
             posterior_majority(member, state->targets);
         else
-            posterior_dawid_skene(member, state->targets, table, work);
+            status = posterior_dawid_skene(member, state->targets, table, work);
+    }
+    if (status == AMX_OK) {
         store_matrices(workspace, state, table, work);
         if (!workspace->settings->soft)
             harden(member, state->targets);
     }
     free(work);
     free(table);
-    return made ? AMX_OK : AMX_NO_MEMORY;
+    return status;
 }
 
 static enum amx_status prepare_gold(struct workspace *workspace)
