@@ -118,7 +118,7 @@ test-tsan: ## HTTP tests and the threaded rooms' unit tests under ThreadSanitize
 	@$(SUBMAKE) $(JOBS) build-all SAN=thread
 	@$(TALLY) tsan "$(SUBMAKE) SAN=thread test-unit UNIT_ROOMS='$(filter http store work,$(UNIT_ROOMS))'" '$(SUBMAKE) SAN=thread test-http'
 test-valgrind: ## unit tests under valgrind; learn and crowd train and take minutes there: AddressSanitizer has them
-	@$(SUBMAKE) test-unit UNIT_ROOMS='$(filter-out learn crowd,$(UNIT_ROOMS))' TEST_WRAPPER='valgrind -q --error-exitcode=9 --leak-check=full'
+	@$(SUBMAKE) test-unit UNIT_ROOMS='$(filter-out learn crowd,$(UNIT_ROOMS))' TEST_WRAPPER='valgrind -q --fair-sched=try --error-exitcode=9 --leak-check=full'
 test-install: all ## `make install` into a scratch folder, then build and run the README's C example against it
 	@BUILD=$(BUILD) CC='$(CC)' sh tests/ci/install.sh
 bench: ## figures: HTTP rates and latencies, bulk, memory, training (BENCH='labels predict'; TORCH_PYTHON= to compare)

@@ -204,7 +204,7 @@ static enum amx_status prepare(struct model_write *w, const struct amx_model *mo
     return amx_model_encode(model, &w->bytes, &w->n_bytes, err);
 }
 
-static enum amx_status write_all(struct model_write *w, struct amx_error *err)
+static enum amx_status write_pieces(struct model_write *w, struct amx_error *err)
 {
     const struct reliability *r = &w->reliability;
     size_t row_bytes = (2 * r->n_classes + (r->confusion != NULL ? r->n_classes * r->n_classes : 0)) * sizeof(float);
@@ -218,10 +218,6 @@ static enum amx_status write_all(struct model_write *w, struct amx_error *err)
         w->n = r->n_annotators - w->first < step ? r->n_annotators - w->first : step;
         status = do_job(w, annotators_apply, err);
     }
-    if (status == AMX_OK)
-        status = do_job(w, finish_apply, err);
-    if (status != AMX_OK && w->number != 0)
-        (void)do_job(w, abandon_apply, NULL); /* if this fails too, the next start deletes it */
     return status;
 }
 
@@ -229,16 +225,26 @@ enum amx_status run_model_write(struct run_work *work, const struct training_dat
                                 const struct amx_fit_report *report, struct amx_error *err)
 {
     struct model_write w = {.work = work, .data = data, .report = report};
+    struct snapshots *snapshots = work->trainers->config.snapshots;
     enum amx_status status;
 
     w.activate = work->request.activate == RUN_ACTIVATE_ALWAYS;
     status = prepare(&w, model, err);
     if (status == AMX_OK)
-        status = write_all(&w, err);
-    if (status == AMX_OK && w.activate) {
-        snapshots_swap(work->trainers->config.snapshots, work->row.project_id, w.number, model);
-        model = NULL;
+        status = write_pieces(&w, err);
+    /* From COMMIT on everybody may see that the run has succeeded: from then on its model has to answer. */
+    if (status == AMX_OK)
+        status = snapshots_changing(snapshots, work->row.project_id, err);
+    if (status == AMX_OK) {
+        status = do_job(&w, finish_apply, err);
+        if (status == AMX_OK && w.activate) {
+            snapshots_swap(snapshots, work->row.project_id, w.number, model);
+            model = NULL;
+        }
+        snapshots_settled(snapshots, work->row.project_id);
     }
+    if (status != AMX_OK && w.number != 0)
+        (void)do_job(&w, abandon_apply, NULL); /* if this fails too, the next start deletes it */
     amx_model_free(model);
     amx_free(w.bytes);
     reliability_done(&w.reliability);
