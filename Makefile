@@ -89,7 +89,11 @@ $(O)/tests/%.o: tests/%.c $(O)/flags
 .SECONDEXPANSION:
 $(UNIT_BINS): $(O)/unit/%: $(O)/tests/unit/test.o $$(call unit_objs,$$*) $$(or $$(UNIT_NEEDS_$$*),$$(ROOM_OBJS) $$(AMX_OBJS))
 	$(Q)mkdir -p $(@D) && $(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
-build-all: all $(UNIT_BINS)
+# The learner and the store by themselves, for measuring (tests/bench/engine.c).
+ENGINE_BIN := $(O)/bench/engine
+$(ENGINE_BIN): $(O)/tests/bench/engine.o $(UTIL_OBJS) $(STORE_OBJS) $(AMX_OBJS)
+	$(Q)mkdir -p $(@D) && $(CC) $(ALL_LDFLAGS) -Wl,--wrap=gemm_nt,--wrap=gemm_nn,--wrap=gemm_tn,--wrap=gemm_tt -o $@ $^ $(LIBS)
+build-all: all $(UNIT_BINS) $(ENGINE_BIN)
 
 # ---- targets for people ----------------------------------------------------------------------------------------------
 deps: ## install the Debian packages that are missing (DEPS='build demo test check bench' picks groups)
@@ -102,7 +106,7 @@ test: ## what to run before and after a change: build, unit tests, HTTP tests, s
 	@$(TALLY) test '$(SUBMAKE) test-unit' '$(SUBMAKE) test-http'
 check: ## what CI runs after `test`: other compilers, sanitizers, valgrind, lint, kill -9, install, demo (< 20 minutes)
 	@$(TALLY) check '$(SUBMAKE) lint' '$(SUBMAKE) $(JOBS) build-all WERROR=1 CC=gcc BUILD=$(BUILD)/gcc' \
-	  '$(SUBMAKE) $(JOBS) build-all WERROR=1 CC=clang BUILD=$(BUILD)/clang' '$(SUBMAKE) test-install' \
+	  '$(SUBMAKE) $(JOBS) build-all WERROR=1 CC=clang BUILD=$(BUILD)/clang' '$(SUBMAKE) test-install' '$(SUBMAKE) bench-check' \
 	  '$(SUBMAKE) test-kill' '$(SUBMAKE) test-asan' '$(SUBMAKE) test-tsan' '$(SUBMAKE) test-valgrind UNIT_ROOMS="store work"' \
 	  'DEMO_EXIT=1 $(SUBMAKE) demo'
 test-unit: $(UNIT_BINS) ## unit tests of every room (TEST_WRAPPER='valgrind -q --error-exitcode=9' works)
@@ -118,12 +122,14 @@ test-tsan: ## HTTP tests and the threaded rooms' unit tests under ThreadSanitize
 	@$(SUBMAKE) $(JOBS) build-all SAN=thread
 	@$(TALLY) tsan "$(SUBMAKE) SAN=thread test-unit UNIT_ROOMS='$(filter http store work,$(UNIT_ROOMS))'" '$(SUBMAKE) SAN=thread test-http'
 test-valgrind: ## unit tests under valgrind; learn and crowd train and take minutes there: AddressSanitizer has them
-	@$(SUBMAKE) test-unit UNIT_ROOMS='$(filter-out learn crowd,$(UNIT_ROOMS))' TEST_WRAPPER='valgrind -q --error-exitcode=9 --leak-check=full'
+	@$(SUBMAKE) test-unit UNIT_ROOMS='$(filter-out learn crowd,$(UNIT_ROOMS))' TEST_WRAPPER='valgrind -q --fair-sched=try --error-exitcode=9 --leak-check=full'
 test-install: all ## `make install` into a scratch folder, then build and run the README's C example against it
 	@BUILD=$(BUILD) CC='$(CC)' sh tests/ci/install.sh
 bench: ## figures: HTTP rates and latencies, bulk, memory, training (BENCH='labels predict'; TORCH_PYTHON= to compare)
 	@$(SUBMAKE) deps DEPS='build bench' && $(SUBMAKE) $(JOBS) all
 	@$(PYTHON) tests/bench/run.py --binary $(BIN)/annotmixd --out $(BUILD)/bench.json $(BENCH)
+bench-check: $(ENGINE_BIN) ## instruction counts of a fixed fit, prediction and ingest against the kept ones, +-3 % (UPDATE=1 keeps)
+	@CC='$(CC)' $(PYTHON) tests/bench/check.py --engine $(ENGINE_BIN) $(if $(UPDATE),--update)
 lint: all ## the house rules: one-way includes, banned functions, lengths, folder READMEs, README against --help
 	@$(PYTHON) tests/lint/lint.py --binary $(BIN)/annotmixd
 format: ## clang-format the files named in FILES (default: all C files)
@@ -144,7 +150,7 @@ clean: ## remove build/
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
 .PHONY: all build-all deps demo test check test-unit test-http test-kill test-asan test-tsan test-valgrind test-install \
-  bench lint format install dist clean help FORCE
+  bench bench-check lint format install dist clean help FORCE
 .DELETE_ON_ERROR:
 $(O)/%.d: ;
 -include $(shell find $(O) -name '*.d' 2>/dev/null)

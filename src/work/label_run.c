@@ -16,7 +16,6 @@
 #include "work/evaluate.h"
 #include "work/label_model.h"
 #include "work/run_result.h"
-#include "work/snapshots.h"
 
 static void *array(size_t n, size_t size)
 {
@@ -148,7 +147,7 @@ enum amx_status label_run(struct run_work *work, const struct training_data *dat
     size_t cells;
     double *posterior = size_mul(&cells, set->n_instances, set->n_classes) ? array(cells, sizeof *posterior) : NULL;
     double *mean = array(set->n_annotators, sizeof *mean);
-    int64_t number;
+    struct amx_model *no_model = NULL; /* the next request reads the stored posterior */
     enum amx_status status = AMX_OK;
 
     result.settings = strdup("{}");
@@ -160,9 +159,7 @@ enum amx_status label_run(struct run_work *work, const struct training_data *dat
     free(posterior);
     free(mean);
     if (status == AMX_OK)
-        status = run_result_write(work, data, &result, &number, err);
-    if (status == AMX_OK && result.activate)
-        snapshots_changed(work->trainers->config.snapshots, work->row.project_id);
+        status = run_result_write(work, data, &result, &no_model, err);
     run_result_done(&result);
     return status;
 }

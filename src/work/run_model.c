@@ -10,7 +10,6 @@
 #include "work/calibrate.h"
 #include "work/evaluate.h"
 #include "work/run_result.h"
-#include "work/snapshots.h"
 #include "work/trainers_int.h"
 
 char *run_curve_text(const double *curve, size_t n)
@@ -73,7 +72,7 @@ static enum amx_status prepare(const struct run_work *work, struct amx_model *mo
     result->curve = run_curve_text(report->loss_curve, (size_t)report->epochs);
     if (result->metrics == NULL || result->settings == NULL || result->curve == NULL)
         return error_set(err, AMX_NO_MEMORY, "Out of memory.");
-    if ((status = reliability_of_model(model, &data->data, &result->reliability, err)) != AMX_OK)
+    if ((status = reliability_of_model(model, &data->data, &work->cancel, &result->reliability, err)) != AMX_OK)
         return status;
     return amx_model_encode(model, &result->bytes, &result->n_bytes, err);
 }
@@ -83,7 +82,6 @@ enum amx_status run_model_write(struct run_work *work, const struct training_dat
 {
     struct amx_model_info info;
     struct run_result result = {.labels_used = report->labels_used, .instances_used = report->instances_used};
-    int64_t number = 0;
     enum amx_status status;
 
     amx_model_info(model, &info);
@@ -93,11 +91,7 @@ enum amx_status run_model_write(struct run_work *work, const struct training_dat
     result.folds = info.folds;
     status = prepare(work, model, data, report, &result, err);
     if (status == AMX_OK)
-        status = run_result_write(work, data, &result, &number, err);
-    if (status == AMX_OK && result.activate) {
-        snapshots_swap(work->trainers->config.snapshots, work->row.project_id, number, model);
-        model = NULL;
-    }
+        status = run_result_write(work, data, &result, &model, err);
     run_result_done(&result);
     amx_model_free(model);
     return status;

@@ -9,6 +9,7 @@
 #include "util/clock.h"
 #include "util/digest.h"
 #include "util/error.h"
+#include "work/snapshots.h"
 
 enum {
     ANNOTATORS_PER_JOB = 500
@@ -162,7 +163,7 @@ static enum amx_status do_job(struct model_write *w, enum amx_status (*apply)(st
     return trainers_write(w->work->trainers, &w->job, err);
 }
 
-static enum amx_status write_all(struct model_write *w, struct amx_error *err)
+static enum amx_status write_pieces(struct model_write *w, struct amx_error *err)
 {
     const struct reliability *r = &w->result->reliability;
     size_t row_bytes = (2 * r->n_classes + (r->confusion != NULL ? r->n_classes * r->n_classes : 0)) * sizeof(float);
@@ -176,15 +177,31 @@ static enum amx_status write_all(struct model_write *w, struct amx_error *err)
         w->n = r->n_annotators - w->first < step ? r->n_annotators - w->first : step;
         status = do_job(w, annotators_apply, err);
     }
-    if (status == AMX_OK)
-        status = do_job(w, finish_apply, err);
-    if (status != AMX_OK && w->number != 0)
-        (void)do_job(w, abandon_apply, NULL); /* if this fails too, the next start deletes it */
+    return status;
+}
+
+/* From COMMIT on everybody may see that the run has succeeded: from then on its model has to answer. */
+static enum amx_status finish(struct model_write *w, struct amx_model **model, struct amx_error *err)
+{
+    struct snapshots *snapshots = w->work->trainers->config.snapshots;
+    const int64_t project_id = w->work->row.project_id;
+    enum amx_status status = snapshots_changing(snapshots, project_id, err);
+
+    if (status != AMX_OK)
+        return status;
+    status = do_job(w, finish_apply, err);
+    if (status == AMX_OK && w->result->activate && *model != NULL) {
+        snapshots_swap(snapshots, project_id, w->number, *model);
+        *model = NULL;
+    } else if (status == AMX_OK && w->result->activate) {
+        snapshots_changed(snapshots, project_id);
+    }
+    snapshots_settled(snapshots, project_id);
     return status;
 }
 
 enum amx_status run_result_write(struct run_work *work, const struct training_data *data,
-                                 const struct run_result *result, int64_t *number, struct amx_error *err)
+                                 const struct run_result *result, struct amx_model **model, struct amx_error *err)
 {
     const size_t C = result->reliability.n_classes;
     struct model_write w = {.work = work, .data = data, .result = result};
@@ -193,10 +210,12 @@ enum amx_status run_result_write(struct run_work *work, const struct training_da
     w.row = malloc((2 * C + C * C) * sizeof *w.row); /* C is at most 1,000 */
     if (w.row == NULL)
         return error_set(err, AMX_NO_MEMORY, "Out of memory.");
-    status = write_all(&w, err);
-    free(w.row);
+    status = write_pieces(&w, err);
     if (status == AMX_OK)
-        *number = w.number;
+        status = finish(&w, model, err);
+    if (status != AMX_OK && w.number != 0)
+        (void)do_job(&w, abandon_apply, NULL); /* if this fails too, the next start deletes it */
+    free(w.row);
     return status;
 }
 

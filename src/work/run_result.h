@@ -24,9 +24,11 @@ struct run_result {
     bool activate;
 };
 
-/* *number: of the new model. AMX_CANCELLED: somebody asked before it counted. The result stays the caller's. */
+/* When it becomes active the snapshots are told, and get *model to answer from (it is then NULL); *model may be NULL
+ * before. AMX_CANCELLED: somebody asked before it counted. The result stays the caller's. */
 AMX_CHECK enum amx_status run_result_write(struct run_work *work, const struct training_data *data,
-                                           const struct run_result *result, int64_t *number, struct amx_error *err);
+                                           const struct run_result *result, struct amx_model **model,
+                                           struct amx_error *err);
 void run_result_done(struct run_result *result); /* frees bytes (amx_free), reliability and texts */
 
 #endif

@@ -24,6 +24,7 @@ enum {
 struct slot {
     int64_t project_id;
     bool known;                     /* `active` is what the database says */
+    unsigned changing;              /* commits under way that change it: until they are told, only the database knows */
     int64_t active;                 /* number; 0 = none */
     struct model_snapshot **models; /* references */
     uint64_t *used;                 /* when each was asked for last: value of `ticks` */
@@ -337,7 +338,7 @@ static enum amx_status try_get(struct snapshots *s, int64_t project_id, int64_t 
     *stale = false;
     (void)pthread_mutex_lock(&s->mu);
     slot = find_locked(s, project_id);
-    if (active && slot != NULL && slot->known) {
+    if (active && slot != NULL && slot->known && slot->changing == 0) {
         number = slot->active;
         if (number == 0) {
             (void)pthread_mutex_unlock(&s->mu);
@@ -358,9 +359,12 @@ static enum amx_status try_get(struct snapshots *s, int64_t project_id, int64_t 
         if (status == AMX_OK) {
             number = row.number;
             model_row_done(&row);
+            (void)pthread_mutex_lock(&s->mu);
+            *out = cached_locked(s, find_locked(s, project_id), number);
+            (void)pthread_mutex_unlock(&s->mu);
         }
     }
-    if (status == AMX_OK)
+    if (status == AMX_OK && *out == NULL)
         status = snapshot_load(db, project_id, number, &loaded, err);
     store_reader_put(s->store, db);
 
@@ -368,12 +372,12 @@ static enum amx_status try_get(struct snapshots *s, int64_t project_id, int64_t 
     *stale = s->generation != generation;
     if (!*stale && active && (status == AMX_OK || status == AMX_NOT_FOUND)) {
         slot = need_slot_locked(s, project_id);
-        if (slot != NULL) {
+        if (slot != NULL && slot->changing == 0) {
             slot->known = true;
             slot->active = status == AMX_OK ? number : 0;
         }
     }
-    if (status == AMX_OK) {
+    if (status == AMX_OK && loaded != NULL) {
         if (*stale)
             *out = loaded; /* right when it was read, but not to be kept */
         else
@@ -430,6 +434,25 @@ void snapshots_changed(struct snapshots *s, int64_t project_id)
     /* Its models go too: after a deletion the id, and with it their numbers, may come to stand for others. */
     if (slot != NULL)
         empty_slot_locked(s, slot);
+    (void)pthread_mutex_unlock(&s->mu);
+}
+
+enum amx_status snapshots_changing(struct snapshots *s, int64_t project_id, struct amx_error *err)
+{
+    struct slot *slot;
+
+    (void)pthread_mutex_lock(&s->mu);
+    slot = need_slot_locked(s, project_id);
+    if (slot != NULL)
+        slot->changing++;
+    (void)pthread_mutex_unlock(&s->mu);
+    return slot != NULL ? AMX_OK : error_set(err, AMX_NO_MEMORY, "Out of memory.");
+}
+
+void snapshots_settled(struct snapshots *s, int64_t project_id)
+{
+    (void)pthread_mutex_lock(&s->mu);
+    find_locked(s, project_id)->changing--; /* slots stay until the end */
     (void)pthread_mutex_unlock(&s->mu);
 }
 

@@ -49,7 +49,12 @@ void snapshot_unref(struct model_snapshot *snapshot); /* NULL allowed */
 /* The active model of the project changed (activated, trained, deleted, project deleted): call after COMMIT, before the
  * request is answered. The next snapshots_get asks the database which one it is. */
 void snapshots_changed(struct snapshots *snapshots, int64_t project_id);
-/* The same for a model just trained: hands it over, so that nobody has to load it. Takes `model` in any case. */
+/* A COMMIT is coming that will change which model is active, and others may see its other effects before
+ * snapshots_changed or _swap is called: until snapshots_settled, which must follow, snapshots_get asks the database each
+ * time. AMX_NO_MEMORY. */
+AMX_CHECK enum amx_status snapshots_changing(struct snapshots *snapshots, int64_t project_id, struct amx_error *err);
+void snapshots_settled(struct snapshots *snapshots, int64_t project_id);
+/* As snapshots_changed, for a model just trained: hands it over, so that nobody has to load it. Takes `model` in any case. */
 void snapshots_swap(struct snapshots *snapshots, int64_t project_id, int64_t number, struct amx_model *model);
 /* A model was deleted: drop it from memory (those who hold it keep it). */
 void snapshots_drop(struct snapshots *snapshots, int64_t project_id, int64_t number);

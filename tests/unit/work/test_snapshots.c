@@ -63,8 +63,15 @@ TEST(snapshots_serve_the_active_model_and_swap)
     CHECK_INT(second->number, 3);
     CHECK_INT(first->info.n_classes, 2); /* still valid for who holds it */
     back = (struct activation){project, 1};
+    /* Committed, and not yet told: who asks now gets it already. */
+    CHECK_INT(snapshots_changing(f.service->snapshots, project, &err), AMX_OK);
     CHECK_INT(fixture_write(&f, activate, &back, &err), AMX_OK);
+    CHECK_INT(snapshots_get(f.service->snapshots, project, &again, &err), AMX_OK);
+    CHECK_INT(again->number, 1);
+    snapshot_unref(again);
+    again = NULL;
     snapshots_changed(f.service->snapshots, project);
+    snapshots_settled(f.service->snapshots, project);
     CHECK_INT(snapshots_get(f.service->snapshots, project, &again, &err), AMX_OK);
     CHECK_INT(again->number, 1);
     snapshot_unref(again);

@@ -1,0 +1,393 @@
+/* engine.c - the learner and the store by themselves, for measuring: rates, the limit set by matrix products, and (under
+ * callgrind) instruction counts that do not depend on what else the machine does.
+ *
+ *   engine fit S1..S5 [EPOCHS [MEMBERS [THREADS]]]   labels/s of the step loop, and of its products alone
+ *   engine train S1..S5 [EPOCHS]                     the step loop alone (for counting)
+ *   engine predict [ROWS]                            rows/s in batches of 256, and of the products alone
+ *   engine ingest [LABELS]                           labels/s into a fresh database, transactions of 8,192
+ *
+ * One line of JSON each. The limit: every product of the run is recorded (sizes, transposes, row lengths) while it runs,
+ * then replayed hot, one after the other. Linked with --wrap for the four products of src/learn/blas.h.
+ */
+#include <math.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "annotmix.h"
+#include "learn/blas.h"
+#include "store/instances.h"
+#include "store/labels.h"
+#include "store/projects.h"
+#include "store/store.h"
+
+static double seconds(void)
+{
+    struct timespec t;
+
+    (void)clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static _Noreturn void give_up(const char *what)
+{
+    (void)fprintf(stderr, "engine: %s\n", what);
+    exit(1);
+}
+
+static void *need(size_t n, size_t size)
+{
+    void *memory = calloc(n, size);
+
+    if (memory == NULL)
+        give_up("out of memory");
+    return memory;
+}
+
+/* xorshift: the same data on every machine. */
+static uint64_t random_state = 88172645463325252U;
+static uint64_t draw(void)
+{
+    random_state ^= random_state << 13;
+    random_state ^= random_state >> 7;
+    random_state ^= random_state << 17;
+    return random_state;
+}
+static double uniform(void)
+{
+    return (double)(draw() >> 11) * 0x1p-53;
+}
+/* About normal: the sum of twelve uniform numbers. */
+static float normal(void)
+{
+    double sum = -6.0;
+
+    for (int i = 0; i < 12; i++)
+        sum += uniform();
+    return (float)sum;
+}
+
+/* ---- recording products ---- */
+
+typedef void gemm(size_t m, size_t n, size_t k, const float *a, size_t lda, const float *b, size_t ldb, float beta,
+                  float *c, size_t ldc);
+gemm __real_gemm_nt, __real_gemm_nn, __real_gemm_tn, __real_gemm_tt;
+gemm __wrap_gemm_nt, __wrap_gemm_nn, __wrap_gemm_tn, __wrap_gemm_tt;
+
+struct product {
+    gemm *call;
+    size_t m, n, k, lda, ldb, ldc, a, b, c; /* a, b, c: floats that each matrix spans */
+    float beta;
+};
+static struct product *products;
+static size_t n_products, capacity;
+static bool recording;
+
+static void record(gemm *call, size_t m, size_t n, size_t k, size_t lda, size_t ldb, float beta, size_t ldc, bool a_t,
+                   bool b_t)
+{
+    if (n_products == capacity) {
+        capacity = capacity == 0 ? 4096 : 2 * capacity;
+        products = realloc(products, capacity * sizeof *products);
+        if (products == NULL)
+            give_up("out of memory");
+    }
+    products[n_products++] = (struct product){
+        call, m, n, k, lda, ldb, ldc, (a_t ? k : m) * lda, (b_t ? n : k) * ldb, m * ldc, beta};
+}
+
+#define WRAP(name, a_t, b_t)                                                                                          \
+    void __wrap_##name(size_t m, size_t n, size_t k, const float *a, size_t lda, const float *b, size_t ldb,          \
+                       float beta, float *c, size_t ldc)                                                              \
+    {                                                                                                                 \
+        if (recording)                                                                                                \
+            record(__real_##name, m, n, k, lda, ldb, beta, ldc, a_t, b_t);                                            \
+        __real_##name(m, n, k, a, lda, b, ldb, beta, c, ldc);                                                         \
+    }
+WRAP(gemm_nt, false, true)
+WRAP(gemm_nn, false, false)
+WRAP(gemm_tn, true, false)
+WRAP(gemm_tt, true, true)
+
+/* Seconds for all recorded products. */
+static double replay(void)
+{
+    size_t a = 1, b = 1, c = 1;
+    double start, time;
+
+    for (size_t i = 0; i < n_products; i++) {
+        a = products[i].a > a ? products[i].a : a;
+        b = products[i].b > b ? products[i].b : b;
+        c = products[i].c > c ? products[i].c : c;
+    }
+    float *A = need(a, sizeof *A), *B = need(b, sizeof *B), *C = need(c, sizeof *C);
+    for (size_t i = 0; i < a; i++)
+        A[i] = normal();
+    for (size_t i = 0; i < b; i++)
+        B[i] = normal();
+    start = seconds();
+    for (size_t i = 0; i < n_products; i++) {
+        const struct product *p = &products[i];
+        p->call(p->m, p->n, p->k, A, p->lda, B, p->ldb, p->beta, C, p->ldc);
+    }
+    time = seconds() - start;
+    free(A);
+    free(B);
+    free(C);
+    return time;
+}
+
+/* ---- data ---- */
+
+struct shape {
+    const char *name;
+    size_t N, D, C, A;
+    double labels; /* per instance */
+    int hidden[2], n_hidden, batch;
+};
+static const struct shape SHAPES[] = {{"S1", 700, 124, 10, 42, 4.2, {256, 128}, 2, 64},
+                                      {"S2", 2000, 16, 26, 20, 2.0, {128}, 1, 64},
+                                      {"S3", 4000, 384, 10, 60, 2.5, {256, 128}, 2, 64},
+                                      {"S4", 4000, 384, 10, 60, 2.5, {256, 128}, 2, 512},
+                                      {"S5", 4000, 384, 100, 500, 2.5, {128}, 1, 64}};
+
+static const struct shape *shape_of(const char *name)
+{
+    for (size_t i = 0; i < sizeof SHAPES / sizeof SHAPES[0]; i++) {
+        if (strcmp(SHAPES[i].name, name) == 0)
+            return &SHAPES[i];
+    }
+    give_up("there is no such shape; S1 to S5 are known");
+}
+
+static void make_data(const struct shape *shape, struct amx_data *out)
+{
+    size_t most = shape->N * ((size_t)shape->labels + 2), n = 0;
+    float *features = need(shape->N * shape->D, sizeof *features), *centre = need(shape->C * shape->D, sizeof *centre);
+    uint32_t *instance = need(most, sizeof *instance), *annotator = need(most, sizeof *annotator);
+    uint32_t *given = need(most, sizeof *given);
+
+    for (size_t i = 0; i < shape->C * shape->D; i++)
+        centre[i] = normal();
+    for (size_t i = 0; i < shape->N; i++) {
+        size_t class = i % shape->C, labels = (size_t)shape->labels;
+        labels += uniform() < shape->labels - (double)labels;
+        for (size_t d = 0; d < shape->D; d++)
+            features[i * shape->D + d] = centre[class * shape->D + d] + normal();
+        uint32_t a = (uint32_t)(draw() % (shape->A - labels));
+        for (size_t l = 0; l < labels; l++) {
+            instance[n] = (uint32_t)i;
+            annotator[n] = a + (uint32_t)l;
+            given[n++] = (uint32_t)(uniform() < 0.7 ? class : draw() % shape->C);
+        }
+    }
+    free(centre);
+    *out = (struct amx_data){.n_instances = shape->N,
+                             .n_features = shape->D,
+                             .n_classes = shape->C,
+                             .n_annotators = shape->A,
+                             .n_labels = n,
+                             .features = features,
+                             .label_instance = instance,
+                             .label_annotator = annotator,
+                             .label_class = given};
+}
+
+static void free_data(struct amx_data *data)
+{
+    free((void *)(uintptr_t)data->features);
+    free((void *)(uintptr_t)data->label_instance);
+    free((void *)(uintptr_t)data->label_annotator);
+    free((void *)(uintptr_t)data->label_class);
+}
+
+static struct amx_model *fit(const struct shape *shape, const struct amx_data *data, int epochs, int members,
+                             int threads, struct amx_fit_report *report)
+{
+    struct amx_fit_options options = {.seed = 1, .ensemble = members, .threads = threads};
+    struct amx_model *model = NULL;
+    struct amx_error err;
+
+    amx_settings_default(shape->D, &options.settings);
+    options.settings.n_hidden = shape->n_hidden;
+    memcpy(options.settings.hidden, shape->hidden, sizeof shape->hidden);
+    options.settings.batch_size = shape->batch;
+    options.settings.epochs = epochs;
+    if (amx_fit(data, &options, report, &model, &err) != AMX_OK)
+        give_up(err.text);
+    return model;
+}
+
+/* ---- commands ---- */
+
+static void do_fit(const char *name, int epochs, int members, int threads)
+{
+    const struct shape *shape = shape_of(name);
+    struct amx_fit_report report = {0};
+    struct amx_data data;
+    double loop, products_seconds;
+
+    make_data(shape, &data);
+    /* One epoch with recording, for the products; then the run that is measured. */
+    recording = true;
+    amx_model_free(fit(shape, &data, 1, 1, 1, &report));
+    recording = false;
+    amx_free(report.loss_curve);
+    products_seconds = replay();
+    amx_model_free(fit(shape, &data, epochs, members, threads, &report));
+    amx_free(report.loss_curve);
+    loop = (double)data.n_labels / report.labels_per_second; /* seconds an epoch */
+    if (members == 1)
+        products_seconds = fmin(products_seconds, replay());
+    printf("{\"shape\": \"%s\", \"labels_per_second\": %.1f, \"bound\": %.1f, \"share\": %.3f, \"seconds\": %.3f, "
+           "\"members\": %d, \"threads\": %d, \"all_labels_per_second\": %.1f}\n",
+           shape->name, report.labels_per_second, (double)data.n_labels / products_seconds, products_seconds / loop,
+           report.seconds, members, threads, (double)data.n_labels * epochs * members / report.seconds);
+    free_data(&data);
+}
+
+static void do_train(const char *name, int epochs)
+{
+    const struct shape *shape = shape_of(name);
+    struct amx_fit_report report = {0};
+    struct amx_data data;
+
+    make_data(shape, &data);
+    amx_model_free(fit(shape, &data, epochs, 1, 1, &report));
+    printf("{\"shape\": \"%s\", \"labels_per_second\": %.1f}\n", shape->name, report.labels_per_second);
+    amx_free(report.loss_curve);
+    free_data(&data);
+}
+
+static void do_predict(size_t rows)
+{
+    enum {
+        BATCH = 256
+    };
+    const struct shape *shape = &SHAPES[0];
+    struct amx_fit_report report = {0};
+    struct amx_data data;
+    struct amx_model *model;
+    struct amx_error err;
+    double start, ours, products_seconds = 0.0;
+
+    make_data(shape, &data);
+    model = fit(shape, &data, 1, 1, 1, &report);
+    amx_free(report.loss_curve);
+    float *p = need(BATCH * shape->C, sizeof *p), *y = need(BATCH * 256, sizeof *y), *w = need(256 * 256, sizeof *w);
+    const struct amx_prediction out = {.p_class = p};
+    start = seconds();
+    for (size_t i = 0; i < rows; i += BATCH) {
+        if (amx_predict(model, data.features + i % 256 * shape->D, BATCH, NULL, 0, &out, &err) != AMX_OK)
+            give_up(err.text);
+    }
+    ours = seconds() - start;
+    start = seconds();
+    for (size_t i = 0; i < rows; i += BATCH) {
+        const float *x = data.features + i % 256 * shape->D;
+        __real_gemm_nt(BATCH, 256, shape->D, x, shape->D, w, shape->D, 0.0f, y, 256);
+        __real_gemm_nt(BATCH, 128, 256, y, 256, w, 256, 0.0f, y, 256);
+        __real_gemm_nt(BATCH, shape->C, 128, y, 256, w, 128, 0.0f, p, shape->C);
+    }
+    products_seconds = seconds() - start;
+    printf("{\"rows_per_second\": %.0f, \"products_alone\": %.0f, \"share\": %.3f}\n", (double)rows / ours,
+           (double)rows / products_seconds, products_seconds / ours);
+    free(w);
+    free(y);
+    free(p);
+    amx_model_free(model);
+    free_data(&data);
+}
+
+static struct slice text(const char *s)
+{
+    return (struct slice){s, strlen(s)};
+}
+
+static void must(enum amx_status status, const struct amx_error *err)
+{
+    if (status != AMX_OK)
+        give_up(err->text);
+}
+
+/* Labels of 100 annotators, instance by instance; instances are made by their first label. */
+static void do_ingest(size_t n)
+{
+    enum {
+        PER_INSTANCE = 100,
+        ROWS = 8192
+    };
+    const struct slice classes[] = {text("a"), text("b")};
+    const struct project_new project = {.name = text("p"), .title = text(""), .settings = text("{}"),
+                                        .classes = classes, .n_classes = 2, .now_ms = 1};
+    char folder[] = "/tmp/annotmix-engine-XXXXXX", path[64], instance[32], annotator[32];
+    struct store *store = NULL;
+    struct amx_error err;
+    struct changes ch;
+    int64_t id = 0;
+
+    if (mkdtemp(folder) == NULL)
+        give_up("no temporary folder");
+    (void)snprintf(path, sizeof path, "%s/e.db", folder);
+    must(store_open(path, &(struct store_options){0}, &store, &err), &err);
+    struct db *db = store_writer(store);
+    must(db_begin(db, &err), &err);
+    must(projects_insert(db, &project, &id, &err), &err);
+    must(db_commit(db, &err), &err);
+    double start = seconds();
+    for (size_t i = 0; i < n; i += ROWS) {
+        must(db_begin(db, &err), &err);
+        must(changes_begin(db, id, 1, &ch, &err), &err);
+        for (size_t j = i; j < i + ROWS && j < n; j++) {
+            struct label_result result;
+            (void)snprintf(instance, sizeof instance, "i%zu", j / PER_INSTANCE);
+            (void)snprintf(annotator, sizeof annotator, "a%zu", j % PER_INSTANCE);
+            const struct label_put put = {.instance = text(instance), .annotator = text(annotator),
+                                          .class_index = (int)(j % 2), .duration_ms = -1, .create_instance = true};
+            must(labels_put(&ch, &put, &result, &err), &err);
+        }
+        must(changes_flush(&ch, &err), &err);
+        must(db_commit(db, &err), &err);
+    }
+    printf("{\"labels_per_second\": %.0f}\n", (double)n / (seconds() - start));
+    store_close(store);
+    static const char *const ends[] = {"", "-wal", "-shm", ".lock"};
+    for (size_t i = 0; i < sizeof ends / sizeof ends[0]; i++) {
+        char file[80];
+        (void)snprintf(file, sizeof file, "%s%s", path, ends[i]);
+        (void)unlink(file); /* not all of them are there */
+    }
+    (void)rmdir(folder);
+}
+
+/* The whole number behind argv[i], or the default. */
+static long number(int argc, char **argv, int i, long fallback)
+{
+    char *end;
+    long value = argc > i ? strtol(argv[i], &end, 10) : fallback;
+
+    if (value < 1 || (argc > i && *end != '\0'))
+        give_up("a number from 1 on is wanted");
+    return value;
+}
+
+int main(int argc, char **argv)
+{
+    const char *command = argc > 1 ? argv[1] : "";
+
+    if (strcmp(command, "fit") == 0 && argc > 2)
+        do_fit(argv[2], (int)number(argc, argv, 3, 5), (int)number(argc, argv, 4, 1), (int)number(argc, argv, 5, 1));
+    else if (strcmp(command, "train") == 0 && argc > 2)
+        do_train(argv[2], (int)number(argc, argv, 3, 5));
+    else if (strcmp(command, "predict") == 0)
+        do_predict((size_t)number(argc, argv, 2, 1000000));
+    else if (strcmp(command, "ingest") == 0)
+        do_ingest((size_t)number(argc, argv, 2, 1000000));
+    else
+        give_up("fit or train SHAPE [EPOCHS [MEMBERS [THREADS]]], predict [ROWS] or ingest [LABELS]");
+    free(products);
+    return 0;
+}
