@@ -12,7 +12,6 @@
 #include "status.h"
 
 enum {
-    INNER_FOLDS = 5,
     LEAST_ROWS = 3,      /* fewer cannot be left out of and still be trained on: their prior stays dawid_skene */
     FIRST_STREAM = 1000, /* beyond every member's */
     STREAMS_PER_SET = 16
@@ -26,7 +25,7 @@ bool consensus_prior_wanted(const struct amx_method *method, const struct amx_se
 
 int consensus_prior_tasks(const struct fit *fit)
 {
-    return consensus_prior_wanted(fit->method, &fit->settings) ? (fit->n_sets - fit->first_set) * INNER_FOLDS : 0;
+    return consensus_prior_wanted(fit->method, &fit->settings) ? (fit->n_sets - fit->first_set) * CONSENSUS_FOLDS : 0;
 }
 
 /* ---- one inner fold ---------------------------------------------------------------------------------------------- */
@@ -56,7 +55,7 @@ static enum amx_status cut_rows(const struct fit *fit, int set, int fold, struct
     rng_seed(&rng, fit->options->seed, (uint32_t)(FIRST_STREAM + set * STREAMS_PER_SET), RNG_PRIOR_FOLDS);
     rng_shuffle(&rng, position, all->n_rows);
     for (size_t i = 0; i < all->n_rows; i++) {
-        if (position[i] % INNER_FOLDS == (uint32_t)fold)
+        if (position[i] % CONSENSUS_FOLDS == (uint32_t)fold)
             out->rest[out->n_rest++] = all->rows[i];
         else
             out->train[out->n_train++] = all->rows[i];
@@ -132,7 +131,7 @@ static enum amx_status fill_posterior(const struct fit *fit, struct amx_model *m
 
 static enum amx_status run_fold(struct fit *fit, struct workspace *workspace, int task)
 {
-    const int set = fit->first_set + task / INNER_FOLDS, fold = task % INNER_FOLDS;
+    const int set = fit->first_set + task / CONSENSUS_FOLDS, fold = task % CONSENSUS_FOLDS;
     struct amx_model *model = NULL;
     struct cut cut;
     enum amx_status status;

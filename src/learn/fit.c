@@ -88,7 +88,7 @@ size_t amx_fit_memory(const struct amx_data *data, const struct amx_fit_options 
     struct layout layout;
     struct dims dims;
     size_t n_rows, max_labels, bytes, total;
-    int members, threads;
+    int members, tasks;
 
     if (method == NULL || amx_settings_check(&settings, data->n_classes, NULL) != AMX_OK)
         return SIZE_MAX;
@@ -96,13 +96,15 @@ size_t amx_fit_memory(const struct amx_data *data, const struct amx_fit_options 
     if (!train_data_count(data, &settings, method->info.needs_gold, &n_rows, &max_labels))
         return SIZE_MAX;
     members = model_members(options->ensemble, options->folds);
-    threads = options->threads < members || consensus_prior_wanted(method, &settings) ? options->threads : members;
+    tasks = consensus_prior_wanted(method, &settings) ? CONSENSUS_FOLDS * (1 + options->folds) : 0;
+    tasks = tasks > members ? tasks : members;
     dims_init(&dims, &settings, data->n_features, data->n_classes, data->n_annotators);
     if (!method->layout(&layout, &dims))
         return SIZE_MAX;
     workspace_dims(&dims, method, (size_t)settings.batch_size, n_rows, max_labels, data->n_labels);
     bytes = thread_bytes(method, &layout, &dims, &settings, n_rows, max_labels, data->n_labels);
-    if (bytes == SIZE_MAX || !amx_size_mul(&total, bytes, (size_t)threads) ||
+    if (bytes == SIZE_MAX ||
+        !amx_size_mul(&total, bytes, (size_t)(options->threads < tasks ? options->threads : tasks)) ||
         !amx_size_add(&total, total, model_bytes(&layout, &dims, members)) ||
         !amx_size_add(&total, total, train_data_bytes(data, n_rows)) ||
         !amx_size_add(&total, total, set_bytes(options, method, n_rows, data->n_classes)))

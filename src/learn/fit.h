@@ -70,6 +70,10 @@ enum amx_status fit_train(struct fit *fit, struct workspace *workspace, const st
 bool fit_run(struct fit *fit, struct phase *phase);
 double fit_now(void);
 
+enum {
+    CONSENSUS_FOLDS = 5 /* inner folds behind a consensus prior */
+};
+
 /* Whether members of this fit need a posterior from fits of annot_mix before them. */
 bool consensus_prior_wanted(const struct amx_method *method, const struct amx_settings *settings);
 /* Fits for it: one per inner fold and row set. */

@@ -192,6 +192,8 @@ static void member_pairs(struct call *call, int member, const float *u, size_t n
     const struct amx_method *method = model->method;
     const void *predictor = model->predictor[member];
     const size_t width = method->row_width(predictor);
+    const int fold = model_member_fold(model->ensemble, model->folds, member);
+    const uint64_t *left_out = fold < 0 ? NULL : model->fold_labels + (size_t)fold * model->dims.A;
 
     method->rows(predictor, u, n_rows, call->rows);
     for (size_t i0 = 0; i0 < list->n; i0 += PANEL) {
@@ -204,7 +206,8 @@ static void member_pairs(struct call *call, int member, const float *u, size_t n
             /* Spare lanes repeat the first pair; nobody reads them. */
             pair_at(list, i0 + (lane < group.lanes ? lane : 0), &group.row[lane], &annotator[lane]);
             row[lane] = call->rows + group.row[lane] * width;
-            if (annotator[lane] == AMX_UNSEEN || model_evidence(model, member, annotator[lane]) == 0)
+            if (annotator[lane] == AMX_UNSEEN ||
+                model->annotator_labels[annotator[lane]] == (left_out != NULL ? left_out[annotator[lane]] : 0))
                 annotator[lane] = (uint32_t)model->dims.A;
         }
         group_pairs(&group, predictor, row, annotator);
