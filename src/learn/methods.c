@@ -15,8 +15,12 @@
     X(method_dawid_skene_mixup)                                                                                        \
     X(method_crowd_layer)                                                                                              \
     X(method_trace_reg)                                                                                                \
+    X(method_conal)                                                                                                    \
+    X(method_union_net)                                                                                                \
+    X(method_madl)                                                                                                     \
     X(method_geo_reg_f)                                                                                                \
     X(method_geo_reg_w)                                                                                                \
+    X(method_crowd_ar)                                                                                                 \
     X(method_coin_net)
 
 #define DECLARE(name) extern const struct amx_method name;
