@@ -299,7 +299,7 @@ static enum amx_status fit_once(const struct fit_options *o, struct training_dat
     for (int split = SPLIT_TRAIN; split <= SPLIT_TEST && status == AMX_OK; split++)
         status = evaluate_split(model, data, (enum split)split, o->request.gold_use, &out->splits[split], err);
     if (status == AMX_OK)
-        status = reliability_of_model(model, &data->data, &out->reliability, err);
+        status = reliability_of_model(model, &data->data, NULL, &out->reliability, err);
     amx_model_free(model);
     return status;
 }

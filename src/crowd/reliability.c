@@ -26,6 +26,7 @@ enum {
 struct chunks {
     const struct amx_model *model;
     const struct amx_data *data;
+    const volatile int *cancel;
     size_t max_pairs;
     uint32_t *row;      /* [max_pairs] row within the chunk */
     float *p_class;     /* [MAX_ROWS][C] */
@@ -61,6 +62,13 @@ static enum amx_status chunks_init(struct chunks *c, const struct amx_model *mod
     return AMX_OK;
 }
 
+static enum amx_status check_cancelled(const struct chunks *c, struct amx_error *err)
+{
+    if (c->cancel == NULL || __atomic_load_n(c->cancel, __ATOMIC_RELAXED) == 0)
+        return AMX_OK;
+    return amx_fail(err, AMX_CANCELLED, "", "Cancelled.");
+}
+
 /* Predicts for labels [first, ...) as many as fit; returns how many in *n. */
 static enum amx_status chunk_predict(struct chunks *c, size_t first, size_t *n, struct amx_error *err)
 {
@@ -69,6 +77,8 @@ static enum amx_status chunk_predict(struct chunks *c, size_t first, size_t *n, 
         .p_class = c->p_class, .p_perf = c->p_perf, .p_confusion = c->p_confusion};
     size_t base = data->label_instance[first], last = base, count = 0;
 
+    if (check_cancelled(c, err) != AMX_OK)
+        return AMX_CANCELLED;
     while (count < c->max_pairs && first + count < data->n_labels) {
         size_t instance = data->label_instance[first + count];
 
@@ -295,7 +305,8 @@ static enum amx_status left_out_of(struct chunks *c, struct reliability *r, stru
         r->agreement == NULL)
         status = amx_fail_memory(err);
     while (status == AMX_OK && g.first < c->data->n_labels) {
-        if (!group_plan(&g, c))
+        status = check_cancelled(c, err);
+        if (status == AMX_OK && !group_plan(&g, c))
             status = amx_fail_memory(err);
         if (status == AMX_OK)
             status = group_predict(&g, c, err);
@@ -348,6 +359,7 @@ static enum amx_status all_of(struct chunks *c, struct reliability *r, struct am
     for (size_t i = 0, rows; i < data->n_instances && status == AMX_OK; i += rows * step, n += rows) {
         rows = rows_at_once(step, A, block);
         rows = rows > data->n_instances - i ? data->n_instances - i : rows;
+        status = check_cancelled(c, err);
         for (size_t first = 0; first < A && status == AMX_OK; first += block) {
             size_t m = A - first < block ? A - first : block;
 
@@ -365,7 +377,7 @@ static enum amx_status all_of(struct chunks *c, struct reliability *r, struct am
 }
 
 enum amx_status reliability_of_model(const struct amx_model *model, const struct amx_data *data,
-                                     struct reliability *out, struct amx_error *err)
+                                     const volatile int *cancel, struct reliability *out, struct amx_error *err)
 {
     struct reliability r;
     struct chunks chunks;
@@ -375,6 +387,7 @@ enum amx_status reliability_of_model(const struct amx_model *model, const struct
         reliability_done(&r);
         return amx_fail_memory(err);
     }
+    chunks.cancel = cancel;
     for (size_t first = 0; first < data->n_labels && status == AMX_OK;) {
         size_t n = 0;
 

@@ -208,7 +208,7 @@ TEST(figures_with_the_own_label_left_out)
 
     if (model == NULL || plain == NULL)
         return;
-    CHECK_INT(reliability_of_model(model, &data, &r, &err), AMX_OK);
+    CHECK_INT(reliability_of_model(model, &data, NULL, &r, &err), AMX_OK);
     CHECK(r.all != NULL && r.expected_correct != NULL && r.agreement != NULL);
     if (r.all != NULL && r.expected_correct != NULL && r.agreement != NULL) {
         check_figures(model, &r);
@@ -216,7 +216,7 @@ TEST(figures_with_the_own_label_left_out)
         CHECK(isnan(r.all[3]) && isnan(r.expected_correct[3]) && isnan(r.agreement[3]));
     }
     reliability_done(&r);
-    CHECK_INT(reliability_of_model(plain, &data, &r, &err), AMX_OK);
+    CHECK_INT(reliability_of_model(plain, &data, NULL, &r, &err), AMX_OK);
     CHECK(r.all == NULL && r.expected_correct == NULL && r.agreement == NULL);
     reliability_done(&r);
     amx_model_free(model);

@@ -68,7 +68,7 @@ TEST(reliability_is_the_mean_over_labelled_instances)
 
     if (model == NULL)
         return;
-    CHECK_INT(reliability_of_model(model, &data, &r, &err), AMX_OK);
+    CHECK_INT(reliability_of_model(model, &data, NULL, &r, &err), AMX_OK);
     for (uint32_t i = 0; i < N; i++) {
         rows[i] = i;
         annotators[i] = 2;
