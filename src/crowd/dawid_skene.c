@@ -116,11 +116,10 @@ static void clear_counts(struct em *em)
     }
 }
 
-/* Adds the posterior of one instance, labels first..end-1, to prior and counts. */
-static void add_counts(struct em *em, const double *restrict q, size_t first, size_t end)
+/* Adds the posterior of one instance, labels first..end-1, to prior and counts. C as an argument: see expect. */
+static inline __attribute__((always_inline)) void add_counts(struct em *em, const double *restrict q, size_t first,
+                                                             size_t end, const size_t C)
 {
-    const size_t C = em->p->labels.n_classes;
-
     for (size_t k = 0; k < C; k++)
         em->prior[k] += q[k];
     for (size_t l = first; l < end; l++) {
@@ -149,15 +148,14 @@ static void start(struct em *em)
         for (size_t k = 0; k < C; k++)
             q[k] = l > first ? q[k] / (double)(l - first) : 1.0 / (double)C;
         (void)problem_fix_gold(em->p, i);
-        add_counts(em, q, first, l);
+        add_counts(em, q, first, l, C);
     }
 }
 
 /* Expectation of every instance, counted at once. */
-static void expect(struct em *em)
+static inline __attribute__((always_inline)) void expect_of(struct em *em, const size_t C)
 {
     const struct crowd_labels *labels = &em->p->labels;
-    const size_t C = labels->n_classes;
     size_t l = 0;
 
     clear_counts(em);
@@ -174,8 +172,17 @@ static void expect(struct em *em)
         }
         if (!problem_fix_gold(em->p, i))
             em->entropy += scores_to_posterior(q, C);
-        add_counts(em, q, first, l);
+        add_counts(em, q, first, l, C);
     }
+}
+
+/* With two classes the loops over them cost more than what they do: that case is compiled on its own. */
+static void expect(struct em *em)
+{
+    if (em->p->labels.n_classes == 2)
+        expect_of(em, 2);
+    else
+        expect_of(em, em->p->labels.n_classes);
 }
 
 /* Class prior and confusion matrices from the counts. Returns crowd-kit's stopping figure: expected log joint plus
