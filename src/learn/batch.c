@@ -1,8 +1,9 @@
 /* batch.c - checks the caller's arrays, keeps the labelled instances standardised, and cuts epochs into batches.
  *
- * Only instances with a label (for methods that need gold: with gold) are copied: features [n][Dp], padded with zeros to
- * full vectors. Mean and deviation are taken over these rows in double and rounded to float once, and rows are scaled as
- * (x - mean) / scale in float: the predictors do the very same, so training and prediction see the same numbers.
+ * Only instances with a label (for methods that need gold: with gold) are copied: features [n][Dp], padded with zeros
+ * to full vectors. Mean and deviation are taken over these rows in double and rounded to float once, and rows are
+ * scaled as (x - mean) / scale in float: the predictors do the very same, so training and prediction see the same
+ * numbers.
  *
  * A batch is at most batch_size rows, or batch_size + 1 when a last single row joins it (BatchNorm needs two). How
  * many labels it can have is the sum of the largest counts: that bounds the workspace. */

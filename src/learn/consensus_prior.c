@@ -1,9 +1,9 @@
 /* consensus_prior.c - the posterior behind `prior: consensus`, from fits of annot_mix before the members.
  *
  * For each row set that members train on, its rows are cut into five inner folds. For each fold annot_mix is trained
- * on the others with the run's own settings, and the fold's rows get the posterior over their true class from that fit's
- * class probabilities and confusion matrices and their own labels: neither has seen them. Row sets do not share fits,
- * because a fold of the run must not learn from its own labels through another set's prior. */
+ * on the others with the run's own settings, and the fold's rows get the posterior over their true class from that
+ * fit's class probabilities and confusion matrices and their own labels: neither has seen them. Row sets do not share
+ * fits, because a fold of the run must not learn from its own labels through another set's prior. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>

@@ -15,7 +15,8 @@ void posterior_majority(const struct member_data *member, float *posterior);
 /* Gold of every row, which all must have. */
 void posterior_gold(const struct member_data *member, float *posterior);
 /* Dawid and Skene's EM from vote shares: class shares and confusion matrices without smoothing, then posteriors, until
- * the class shares move less than 1e-4 or 300 rounds are over. Without any row of two labels: the label itself. AMX_OK, or AMX_CANCELLED between two rounds.
+ * the class shares move less than 1e-4 or 300 rounds are over. Without any row of two labels: the label itself.
+ * AMX_OK, or AMX_CANCELLED between two rounds.
  * table and work as below. */
 enum amx_status posterior_dawid_skene(const struct member_data *member, float *posterior, double *table, double *work);
 

@@ -33,7 +33,8 @@ CASES = [
      {"history"}),
     ("annot_mix_prior_only_annotators", "annot_mix_prior", 6, 4, 3, 5, [5], 3, 1.0, True, 0.0, {"prior_strength": 7.0},
      {"gold", "clamp"}),
-    ("annot_mix_prior_one_label", "annot_mix_prior", 9, 4, 4, 3, [], 1, 1.0, False, 0.0, {"prior_strength": 1.0}, set()),
+    ("annot_mix_prior_one_label", "annot_mix_prior", 9, 4, 4, 3, [], 1, 1.0, False, 0.0, {"prior_strength": 1.0},
+     set()),
     ("annot_mix_prior_consensus", "annot_mix_prior", 8, 4, 3, 4, [5], 3, 1.0, False, 0.0,
      {"prior_strength": 2.0, "prior": 1}, {"posterior"}),
 ]
