@@ -4,14 +4,14 @@
  * and a linear model on Dawid-Skene labels, which are always among them. Each is judged by 5-fold cross-validation on
  * the crowd's labels alone: the seven risks of risks.h, ranked among the candidates; the smallest mean rank wins.
  *
- * Schedule (successive halving on epochs). Three rungs train with 1/9, 1/3 and all of a candidate's epochs, rounded up,
- * each with a learning rate that falls to 0 within them; and when an ensemble is asked for, a fourth judges ensembles
- * of up to SELECT_MEMBERS without each fold: what is best alone need not be best together, and luck averages out. A
- * third of the candidates, and the published defaults while there is budget for them, go on to the next rung. The
- * budget is shared equally among the rungs.
- * - budget_fits counts cross-validations with all epochs; one at a ninth of the epochs counts 1/9, one of ensembles as
- *   much as they have members. Seed and budget_fits decide everything: the same choice at any number of threads, on any
- *   day (unless budget_seconds is given too, and is over first).
+ * Schedule (successive halving on epochs). Three rungs train with a quarter, a half and all of a candidate's epochs,
+ * rounded up, each with a learning rate that falls to 0 within them; and when an ensemble is asked for, a fourth judges
+ * ensembles of up to SELECT_MEMBERS without each fold: what is best alone need not be best together, and luck averages
+ * out. The better half and the candidates that are always there take turns in going on to the next rung, until its
+ * part of the budget is used up; the parts are equal.
+ * - budget_fits counts cross-validations with all epochs; one at a quarter of the epochs counts 1/4, one of ensembles
+ *   as much as they have members. Seed and budget_fits decide everything: the same choice at any number of threads, on
+ *   any day (unless budget_seconds is given too, and is over first).
  * - budget_seconds: rung after rung until its share of the time is used up; how many candidates that are depends on the
  *   machine. Time ends the search, never the last fit.
  *
@@ -77,9 +77,9 @@ struct select_candidate {
     int rung;            /* the last it was judged in; -1 none */
     int epochs, members; /* of that rung; members without each fold */
     double risks[RISKS], ranks[RISKS];
-    double score, deviation; /* mean and deviation of the ranks */
-    double valid_error;      /* NaN unless by_valid */
-    double seconds;          /* of training and judging, all rungs, one thread */
+    double score, deviation;      /* mean and deviation of the ranks */
+    double valid_error;           /* NaN unless by_valid */
+    double seconds, rung_seconds; /* of training and judging, in one thread: all rungs, the last one */
     char error[200];
 };
 

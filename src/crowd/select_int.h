@@ -31,6 +31,8 @@ int select_compare(const struct select_candidate *a, const struct select_candida
 enum amx_status select_sort(const struct select_candidate *candidates, size_t n, uint32_t *order);
 
 /* ---- select_judge.c ---- */
+#define SELECT_FIRST_SHARE 0.25 /* of its epochs that every candidate is trained for */
+
 /* What every candidate is judged on. Read-only while candidates are judged. */
 struct select_ground {
     const struct select_options *options;

@@ -22,7 +22,7 @@ enum {
 };
 
 /* Of a candidate's epochs. */
-static const double SHARES[SELECT_RUNGS] = {1.0 / 9.0, 1.0 / 3.0, 1.0, 1.0};
+static const double SHARES[SELECT_RUNGS] = {SELECT_FIRST_SHARE, 0.5, 1.0, 1.0};
 
 /* ---- the ground -------------------------------------------------------------------------------------------------- */
 

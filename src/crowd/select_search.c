@@ -20,8 +20,8 @@
 
 #define NAP_SECONDS    0.005
 #define REPORT_SECONDS 0.1
-#define KEEP_SHARE     (1.0 / 3.0) /* of the candidates of a rung go on to the next */
-#define FITS_EPSILON   1e-9        /* sums of thirds and ninths that should be whole */
+#define KEEP_SHARE     0.5  /* of the candidates of a rung go on to the next */
+#define FITS_EPSILON   1e-9 /* of sums that should be whole */
 
 struct search;
 
@@ -139,7 +139,7 @@ static void on_fit_progress(const struct amx_progress *p, void *context)
 static double guess_locked(const struct search *s, const struct select_candidate *c)
 {
     if (c != NULL && s->rung > 0 && c->epochs > 0)
-        return c->seconds * select_rung_cost(s->options, s->rung) * c->settings.epochs / (c->epochs * c->members);
+        return c->rung_seconds * select_rung_cost(s->options, s->rung) * c->settings.epochs / (c->epochs * c->members);
     return s->judged > 0 ? s->rung_seconds / (double)s->judged : 0.0;
 }
 
@@ -213,7 +213,8 @@ static void judge_one(struct trainer *trainer, size_t index, int threads)
     fit.progress = on_fit_progress;
     fit.context = trainer;
     status = select_judge(s->ground, &fit, &judged, &err);
-    judged.seconds += (select_now() - begun) * threads;
+    judged.rung_seconds = (select_now() - begun) * threads;
+    judged.seconds += judged.rung_seconds;
     if (status == AMX_OK) {
         judged.rung = s->rung;
         judged.epochs = fit.settings.epochs;
@@ -371,7 +372,7 @@ static enum amx_status rank_rung(struct search *s, size_t *n)
 
 int64_t select_min_fits(size_t n_methods)
 {
-    return (int64_t)ceil((double)select_n_always(n_methods) / 9.0 - FITS_EPSILON);
+    return (int64_t)ceil(SELECT_FIRST_SHARE * (double)select_n_always(n_methods));
 }
 
 /* How many a rung can take with an equal part of what is left of the budget. */
@@ -406,23 +407,49 @@ static enum amx_status plan_first(struct search *s)
     return AMX_OK;
 }
 
-/* The best third of the rung before, then the always-candidates that are not in it, as far as the budget goes. */
+/* order [n] becomes the best half (`keep`) and the always-candidates in turn: the best, the best always-candidate, the
+ * second best, ... so that however many can be judged, both have their part. Few epochs favour what learns fast; the
+ * published defaults were made for many. Returns how many there are. */
+static size_t take_turns(const struct select_candidate *candidates, uint32_t *order, size_t n, size_t keep,
+                         uint32_t *turns, bool *taken)
+{
+    size_t best = 0, always = 0, m = 0;
+
+    while (best < keep || always < n) {
+        while (best < keep && taken[best])
+            best++;
+        if (best < keep) {
+            taken[best] = true;
+            turns[m++] = order[best];
+        }
+        while (always < n && (taken[always] || !candidates[order[always]].always))
+            always++;
+        if (always < n) {
+            taken[always] = true;
+            turns[m++] = order[always];
+        }
+    }
+    memcpy(order, turns, m * sizeof *order);
+    return m;
+}
+
 static enum amx_status plan_next(struct search *s, size_t n_judged)
 {
-    size_t keep = (size_t)ceil(KEEP_SHARE * (double)n_judged), n;
-    enum amx_status status = select_sort(s->candidates, s->n, s->order);
+    uint32_t *turns = calloc(n_judged, sizeof *turns);
+    bool *taken = calloc(n_judged, sizeof *taken);
+    enum amx_status status = AMX_NO_MEMORY;
 
-    if (status != AMX_OK)
-        return status;
-    s->rung++;
-    s->grows = false;
-    n = keep;
-    for (size_t i = keep; i < n_judged; i++) {
-        if (s->candidates[s->order[i]].always)
-            s->order[n++] = s->order[i];
+    if (turns != NULL && taken != NULL && (status = select_sort(s->candidates, s->n, s->order)) == AMX_OK) {
+        size_t n =
+            take_turns(s->candidates, s->order, n_judged, (size_t)ceil(KEEP_SHARE * (double)n_judged), turns, taken);
+
+        s->rung++;
+        s->grows = false;
+        s->n_order = by_fits(s) && affordable(s) < n ? affordable(s) : n;
     }
-    s->n_order = by_fits(s) && affordable(s) < n ? affordable(s) : n;
-    return AMX_OK;
+    free(taken);
+    free(turns);
+    return status;
 }
 
 /* Nobody could be judged. */

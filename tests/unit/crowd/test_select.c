@@ -72,7 +72,7 @@ static void make(struct made *m)
                                 .label_instance = m->instance,
                                 .label_annotator = m->annotator,
                                 .label_class = m->label};
-    m->options = (struct select_options){.seed = 3, .ensemble = 1, .threads = 1, .budget_fits = 4};
+    m->options = (struct select_options){.seed = 3, .ensemble = 1, .threads = 1, .budget_fits = 12};
     amx_settings_default(D, &m->options.settings);
     m->options.settings.n_hidden = 1; /* small and quick: kept for every candidate */
     m->options.settings.hidden[0] = 8;
@@ -196,7 +196,7 @@ static void check_table(const struct select_result *r)
     enum {
         LAST = 2 /* no ensemble: three rungs */
     };
-    size_t of_rung[LAST + 1] = {0};
+    size_t of_rung[LAST + 1] = {0}, always = 0, last_always = 0;
 
     CHECK_INT(r->rung, LAST);
     CHECK_INT(r->rungs, LAST + 1);
@@ -206,7 +206,9 @@ static void check_table(const struct select_result *r)
 
         CHECK(c->rung >= 0 && c->rung <= LAST);
         of_rung[c->rung]++;
-        CHECK_INT(c->epochs, c->rung == 0 ? 1 : c->rung == 1 ? 3 : 9);
+        always += c->always ? 1 : 0;
+        last_always += c->always && c->rung == LAST ? 1 : 0;
+        CHECK_INT(c->epochs, c->rung == 0 ? 3 : c->rung == 1 ? 5 : 9);
         CHECK_INT(c->state, c->rung == LAST ? SELECT_FINISHED : SELECT_DROPPED);
         CHECK(c->seconds > 0.0);
         for (size_t k = 0; k < RISKS; k++)
@@ -214,10 +216,12 @@ static void check_table(const struct select_result *r)
         if (i > 0 && c->rung == c[-1].rung)
             CHECK(c->score >= c[-1].score);
     }
-    /* 4 fits: 12 candidates at a ninth of the epochs, 4 at a third, 1 with all. */
-    CHECK_INT(r->n_candidates, 12);
-    CHECK_INT(of_rung[2], 1);
-    CHECK_INT(of_rung[1] + of_rung[2], 4);
+    /* 12 fits: 16 candidates at a quarter of the epochs, 8 at a half, 4 with all. */
+    CHECK_INT(r->n_candidates, 16);
+    CHECK_INT(of_rung[2], 4);
+    CHECK_INT(of_rung[1] + of_rung[2], 8);
+    CHECK_INT(always, 3);
+    CHECK(last_always >= 2); /* they take turns with the best */
 }
 
 TEST(crowd_select_same_choice_on_any_number_of_threads)
@@ -272,7 +276,7 @@ TEST(crowd_select_judges_ensembles_as_ensembles)
         const struct select_candidate *c = &result.candidates[i];
 
         CHECK_INT(c->members, c->rung == 3 ? 3 : 1);
-        CHECK_INT(c->epochs, c->rung == 0 ? 1 : c->rung == 1 ? 3 : c->settings.epochs);
+        CHECK_INT(c->epochs, c->rung == 0 ? 3 : c->rung == 1 ? 5 : 9);
     }
     amx_model_free(model);
     select_result_done(&result);
@@ -368,11 +372,11 @@ TEST(crowd_select_budget_too_small)
     memcpy(m.options.methods, many, sizeof many);
     m.options.n_methods = SELECT_MAX_METHODS;
     m.options.budget_fits = 1;
-    CHECK_INT(select_min_fits(7), 1);
-    CHECK_INT(select_min_fits(SELECT_MAX_METHODS), 2);
+    CHECK_INT(select_min_fits(7), 2);
+    CHECK_INT(select_min_fits(SELECT_MAX_METHODS), 5);
     CHECK_INT(select_fit(&m.data, &m.options, &result, &model, &err), AMX_INVALID);
     CHECK_STR(err.pointer, "/budget_fits");
-    CHECK(strstr(err.text, "at least 2") != NULL);
+    CHECK(strstr(err.text, "at least 5") != NULL);
     m.options.budget_fits = 0;
     m.options.budget_seconds = 1e-3;
     m.options.settings.epochs = 10000;
