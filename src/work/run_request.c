@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "crowd/select.h"
 #include "util/error.h"
 #include "util/jsonx.h"
 #include "work/run_request_int.h"
@@ -269,6 +270,20 @@ static enum amx_status check_label_only(const struct run_request *request, const
     return AMX_OK;
 }
 
+/* Every method's published defaults must come through the first round of auto. */
+static enum amx_status check_fits(const struct run_request *request, const char *prefix, struct amx_error *err)
+{
+    size_t n = request->automatic.n_methods;
+    const int64_t fits = request->automatic.budget_fits;
+
+    if (n == 0)
+        (void)select_default_methods(&n);
+    if (!run_request_is_auto(request) || fits == 0 || fits >= select_min_fits(n))
+        return AMX_OK;
+    return jsonx_fail(err, prefix, "budget_fits", "budget_fits must be at least %lld for %zu methods; it is %lld.",
+                      (long long)select_min_fits(n), n, (long long)fits);
+}
+
 enum amx_status run_request_check(const struct run_request *request, const char *prefix, size_t n_classes,
                                   struct amx_error *err)
 {
@@ -280,6 +295,8 @@ enum amx_status run_request_check(const struct run_request *request, const char 
     if (run_request_is_auto(request) && request->automatic.select == RUN_SELECT_VALID &&
         request->gold_use == RUN_GOLD_EVALUATE)
         return jsonx_fail(err, prefix, "select", "select valid uses gold: gold_use must be calibrate or train.");
+    if (check_fits(request, prefix, err) != AMX_OK)
+        return AMX_INVALID;
     if (request->label_only)
         return check_label_only(request, prefix, err);
     memset(&own, 0, sizeof own);

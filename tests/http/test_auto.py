@@ -131,6 +131,8 @@ class Auto(Case):
             problem = self.api.post(path + "/training-runs", dict(REQUEST, **wrong), expect=422).json
             self.assertTrue(problem["errors"][0]["pointer"].startswith("/" + list(wrong)[0]), problem)
         self.api.post(path + "/training-runs", {"budget_fits": 5}, expect=422)
+        answer = self.api.post(path + "/training-runs", {"method": "auto", "budget_fits": 1}, expect=422)
+        self.assertIn("at least 2", answer.json["errors"][0]["detail"])
 
     def test_equal_requests_coalesce(self):
         path, _ = self.loaded()
