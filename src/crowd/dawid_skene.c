@@ -32,6 +32,12 @@
 /* Two tables of 1 GiB; beyond that EM on a service's request is no longer an answer but an attack. */
 #define MAX_CELLS ((size_t)1 << 27)
 
+enum {
+    AHEAD = 16,        /* labels: measured, 8 to 32 are alike */
+    CELLS_IN_LINE = 8, /* of a cache line of 64 bytes */
+    MOST_ASKED = 64
+};
+
 struct em {
     struct crowd_problem *p;
     struct given_rows rows;
@@ -116,18 +122,27 @@ static void clear_counts(struct em *em)
     }
 }
 
+/* to += from, four at a time, which compilers turn into vectors at -O2 too. */
+static inline __attribute__((always_inline)) void add_row(double *restrict to, const double *restrict from,
+                                                          const size_t n)
+{
+    size_t k = 0;
+
+    for (; k + 4 <= n; k += 4) {
+        for (size_t j = 0; j < 4; j++)
+            to[k + j] += from[k + j];
+    }
+    for (; k < n; k++)
+        to[k] += from[k];
+}
+
 /* Adds the posterior of one instance, labels first..end-1, to prior and counts. C as an argument: see expect. */
 static inline __attribute__((always_inline)) void add_counts(struct em *em, const double *restrict q, size_t first,
                                                              size_t end, const size_t C)
 {
-    for (size_t k = 0; k < C; k++)
-        em->prior[k] += q[k];
-    for (size_t l = first; l < end; l++) {
-        double *restrict cells = em->count + (size_t)em->rows.row_of[l] * C;
-
-        for (size_t k = 0; k < C; k++)
-            cells[k] += q[k];
-    }
+    add_row(em->prior, q, C);
+    for (size_t l = first; l < end; l++)
+        add_row(em->count + (size_t)em->rows.row_of[l] * C, q, C);
 }
 
 /* Vote shares; an instance without labels starts (and, with no row to add, stays) near the prior: uniform. */
@@ -152,6 +167,19 @@ static void start(struct em *em)
     }
 }
 
+/* Rows come in no order that the processor could guess: asks for those of a later label. */
+static inline __attribute__((always_inline)) void ask_for(const struct em *em, size_t label, const size_t C)
+{
+    if (label < em->p->labels.n_labels) {
+        const size_t at = (size_t)em->rows.row_of[label] * C;
+
+        for (size_t k = 0; k < C && k < MOST_ASKED; k += CELLS_IN_LINE) {
+            __builtin_prefetch(em->log_p + at + k, 0);
+            __builtin_prefetch(em->count + at + k, 1);
+        }
+    }
+}
+
 /* Expectation of every instance, counted at once. */
 static inline __attribute__((always_inline)) void expect_of(struct em *em, const size_t C)
 {
@@ -165,10 +193,8 @@ static inline __attribute__((always_inline)) void expect_of(struct em *em, const
 
         memcpy(q, em->log_prior, C * sizeof *q);
         for (; l < labels->n_labels && labels->instance[l] == i; l++) {
-            const double *restrict row = em->log_p + (size_t)em->rows.row_of[l] * C;
-
-            for (size_t k = 0; k < C; k++)
-                q[k] += row[k];
+            ask_for(em, l + AHEAD, C);
+            add_row(q, em->log_p + (size_t)em->rows.row_of[l] * C, C);
         }
         if (!problem_fix_gold(em->p, i))
             em->entropy += scores_to_posterior(q, C);
