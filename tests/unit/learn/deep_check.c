@@ -132,7 +132,7 @@ static void hidden_layer(const struct deep *d, int l, double *x, size_t n, size_
     const size_t h = d->model->dims.h[l];
     double *z = toy_alloc(n * h, sizeof(double));
     const double *gamma, *beta;
-    char name[16];
+    char name[32];
 
     (void)snprintf(name, sizeof name, "hidden%d", l);
     for (size_t i = 0; i < n; i++)
