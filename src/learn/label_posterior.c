@@ -180,8 +180,10 @@ static void log_normalise(double *table, size_t A, size_t C, double *total)
     for (size_t a = 0; a < A; a++) {
         double *cells = table + a * C * C;
         row_sums(cells, C, total);
-        for (size_t i = 0; i < C * C; i++)
-            cells[i] = cells[i] > 0.0 ? log(cells[i] / total[i % C]) : NEVER;
+        for (size_t z = 0; z < C; z++, cells += C) {
+            for (size_t k = 0; k < C; k++)
+                cells[k] = cells[k] > 0.0 ? log(cells[k] / total[k]) : NEVER;
+        }
     }
 }
 
@@ -254,8 +256,12 @@ void matrices_smoothed(const struct member_data *member, const float *posterior,
         row_sums(own, C, total); /* strength M adds `strength` to each */
         for (size_t k = 0; k < C; k++)
             total[k] = log(total[k] + strength);
-        for (size_t i = 0; i < cells; i++)
-            own[i] = (own[i] > 0.0 ? log(own[i] + exp(log_prior[i])) : log_prior[i]) - total[i % C];
+        for (size_t z = 0; z < C; z++) {
+            for (size_t k = 0; k < C; k++) {
+                double *x = &own[z * C + k], prior = log_prior[z * C + k];
+                *x = (*x > 0.0 ? log(*x + exp(prior)) : prior) - total[k];
+            }
+        }
     }
 }
 
