@@ -95,7 +95,7 @@ enum amx_status instances_set_labelled(struct changes *ch, struct slice name, in
 }
 
 static const char SELECT_ANY_LABEL[] =
-    "SELECT 1 FROM labels WHERE project_id = ?1 AND instance_id = ?2 AND state = 0 LIMIT 1";
+    "SELECT 1 FROM labels INDEXED BY labels_pair WHERE project_id = ?1 AND instance_id = ?2 AND state = 0 LIMIT 1";
 
 enum amx_status instances_renew_labelled(struct changes *ch, int64_t id, struct amx_error *err)
 {
@@ -108,7 +108,8 @@ enum amx_status instances_renew_labelled(struct changes *ch, int64_t id, struct 
     db_bind_int(s, 1, ch->project_id);
     db_bind_int(s, 2, id);
     status = db_step(s, &step, err);
-    return status == AMX_OK && step == DB_DONE ? instances_set_labelled(ch, (struct slice){NULL, 0}, id, false, err) : status;
+    return status == AMX_OK && step == DB_DONE ? instances_set_labelled(ch, (struct slice){NULL, 0}, id, false, err)
+                                               : status;
 }
 
 /* ---- put ---- */

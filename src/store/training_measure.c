@@ -9,7 +9,7 @@ static const char MEASURE_PROJECT[] =
 static const char MEASURE_INSTANCES[] =
     "SELECT i.id FROM instances i WHERE i.project_id = ?1 AND i.split = 0 AND i.labelled = 1 AND i.awaiting = 0";
 static const char MEASURE_LABELS[] =
-    "SELECT l.class FROM labels l"
+    "SELECT l.class FROM labels l INDEXED BY labels_pair" /* see labels.c */
     " JOIN annotators a ON a.project_id = l.project_id AND a.id = l.annotator_id AND a.gone = 0"
     " WHERE l.project_id = ?1 AND l.instance_id = ?2 AND l.state = 0 AND l.class IS NOT NULL";
 

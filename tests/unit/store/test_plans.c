@@ -5,6 +5,7 @@
 
 #include "fixture.h"
 #include "store/annotators.h"
+#include "store/training.h"
 #include "test.h"
 
 static enum amx_status first(void *context, const struct label_row *row)
@@ -66,19 +67,16 @@ TEST(plans_of_lists_use_their_indexes)
     fixture_done(&f);
 }
 
-/* The last page of a long feed costs no more than the first, counted in instructions of SQLite's machine. */
-TEST(plans_of_the_feed_do_not_walk_it)
+/* 20,000 labels by ten annotators on 2,000 instances. */
+static void fill(struct fixture *f)
 {
-    struct fixture f;
     struct changes ch;
     struct label_result r;
-    int64_t seq = 0;
     char instance[16], annotator[16];
-    bool more;
 
-    fixture_init(&f, 0);
-    CHECK_INT(db_begin(f.db, &f.err), AMX_OK);
-    CHECK_INT(changes_begin(f.db, f.project, f.now, &ch, &f.err), AMX_OK);
+    fixture_init(f, 0);
+    CHECK_INT(db_begin(f->db, &f->err), AMX_OK);
+    CHECK_INT(changes_begin(f->db, f->project, f->now, &ch, &f->err), AMX_OK);
     for (int i = 0; i < 20000; i++) {
         (void)snprintf(instance, sizeof(instance), "i%d", i % 2000);
         (void)snprintf(annotator, sizeof(annotator), "a%d", i / 2000);
@@ -87,11 +85,21 @@ TEST(plans_of_the_feed_do_not_walk_it)
                                 .class_index = i % 4,
                                 .duration_ms = -1,
                                 .create_instance = true};
-        if (labels_put(&ch, &put, &r, &f.err) != AMX_OK)
+        if (labels_put(&ch, &put, &r, &f->err) != AMX_OK)
             CHECK(false);
     }
-    CHECK_INT(changes_flush(&ch, &f.err), AMX_OK);
-    CHECK_INT(db_commit(f.db, &f.err), AMX_OK);
+    CHECK_INT(changes_flush(&ch, &f->err), AMX_OK);
+    CHECK_INT(db_commit(f->db, &f->err), AMX_OK);
+}
+
+/* The last page of a long feed costs no more than the first, counted in instructions of SQLite's machine. */
+TEST(plans_of_the_feed_do_not_walk_it)
+{
+    struct fixture f;
+    int64_t seq = 0;
+    bool more;
+
+    fill(&f);
     CHECK(counters_hold(&f));
     static const struct label_filter filters[] = {
         {.tombstones = true}, {.history = true}, {.annotator = {"a9", 2}}, {.instance = {"i1990", 5}, .history = true}};
@@ -101,5 +109,34 @@ TEST(plans_of_the_feed_do_not_walk_it)
         CHECK(seq > 19900);
         CHECK(db_work(f.db) - before < 1000);
     }
+    fixture_done(&f);
+}
+
+/* What is done for one instance looks at its labels, not at the project's. */
+TEST(plans_of_one_instance_do_not_walk_the_project)
+{
+    struct fixture f;
+    struct training_size size;
+    struct label_result r;
+    int64_t before;
+
+    fill(&f);
+    before = db_work(f.db);
+    CHECK_INT(put_gold(&f, "i1", 2), AMX_OK);
+    CHECK(db_work(f.db) - before < 5000);
+    before = db_work(f.db);
+    CHECK_INT(delete_label(&f, "i1", "a3", NULL), AMX_OK);
+    CHECK(db_work(f.db) - before < 5000);
+    before = db_work(f.db);
+    CHECK_INT(put_label(&f, "i1", "a4", 3, 1, NULL, &r), AMX_OK); /* late: looks for the same one in the past */
+    CHECK_INT(r.outcome, LABEL_LATE);
+    CHECK(db_work(f.db) - before < 5000);
+    before = db_work(f.db);
+    CHECK_INT(delete_instance(&f, "i2"), AMX_OK);
+    CHECK(db_work(f.db) - before < 8000);
+    before = db_work(f.db);
+    CHECK_INT(training_measure(f.db, f.project, 100, &size, &f.err), AMX_OK);
+    CHECK(size.n_instances >= 100);
+    CHECK(db_work(f.db) - before < 50000);
     fixture_done(&f);
 }
