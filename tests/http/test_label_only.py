@@ -4,7 +4,7 @@ import csv
 import io
 import random
 
-from harness import Case, quote
+from harness import Case, quote, until
 
 METHODS = ["majority_vote", "wawa", "zero_based_skill", "dawid_skene", "one_coin_dawid_skene", "glad", "mace", "m_msr"]
 CLASSES = ["cat", "dog", "rabbit"]
@@ -201,6 +201,15 @@ class LabelOnly(Case):
             found[use] = {i["instance"]: i["class"] for i in self.api.pages(path + "/consensus", 100)}
         self.assertTrue(all(found["train"][i] == c for i, c in wrong.items()))
         self.assertFalse(all(found["evaluate"][i] == c for i, c in wrong.items()))
+
+    def test_the_project_names_the_method_and_the_rule_runs_it(self):
+        settings = {"training": {"method": "one_coin_dawid_skene"}, "auto_train": {"every_labels": 200}}
+        path = self.project(settings=settings)
+        self.api.ndjson(path + "/labels", self.rows, expect=(200, 201))
+        ended = lambda: [r for r in self.api.get(path + "/training-runs").json["items"] if r["finished_at"]]
+        run = until(ended, "a run by rule")[-1]
+        self.assertEqual((run["state"], run["method"], run["activated"]), ("succeeded", "one_coin_dawid_skene", True))
+        self.assertIsNotNone(self.api.get(path + "/consensus/x000", expect=200).json["model"])
 
     def test_survives_a_restart(self):
         path, _ = self.trained(method="mace")
