@@ -111,10 +111,8 @@ check: ## what CI runs after `test`: other compilers, sanitizers, valgrind, lint
 	  'DEMO_EXIT=1 $(SUBMAKE) demo'
 test-unit: $(UNIT_BINS) ## unit tests of every room (TEST_WRAPPER='valgrind -q --error-exitcode=9' works)
 	@rc=0; for t in $(UNIT_BINS); do echo "-- $$t"; $(TEST_WRAPPER) $$t || rc=1; done; exit $$rc
-test-http: all ## HTTP tests against a running server, answers checked against api/openapi.yaml (HTTP_ARGS='-k NAME')
-	@$(PYTHON) tests/http/run.py --binary $(BIN)/annotmixd $(HTTP_ARGS)
-test-kill: all ## kill -9 under load, again and again: no acknowledged label lost or doubled (CYCLES=100 for more)
-	@$(PYTHON) tests/fault/kill9.py --binary $(BIN)/annotmixd --cycles $(or $(CYCLES),10)
+test-http: all ; @$(PYTHON) tests/http/run.py --binary $(BIN)/annotmixd $(HTTP_ARGS) ## HTTP tests against a running server, answers checked against api/openapi.yaml (HTTP_ARGS='-k NAME')
+test-kill: all ; @$(PYTHON) tests/fault/kill9.py --binary $(BIN)/annotmixd --cycles $(or $(CYCLES),10) ## kill -9 under load, again and again: no acknowledged label lost or doubled (CYCLES=100 for more)
 test-asan: ## unit and HTTP tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	@$(SUBMAKE) $(JOBS) build-all SAN=address,undefined
 	@$(TALLY) asan '$(SUBMAKE) SAN=address,undefined test-unit' '$(SUBMAKE) SAN=address,undefined test-http'
@@ -123,17 +121,15 @@ test-tsan: ## HTTP tests and the threaded rooms' unit tests under ThreadSanitize
 	@$(TALLY) tsan "$(SUBMAKE) SAN=thread test-unit UNIT_ROOMS='$(filter http store work,$(UNIT_ROOMS))'" '$(SUBMAKE) SAN=thread test-http'
 test-valgrind: ## unit tests under valgrind; learn and crowd train and take minutes there: AddressSanitizer has them
 	@$(SUBMAKE) test-unit UNIT_ROOMS='$(filter-out learn crowd,$(UNIT_ROOMS))' TEST_WRAPPER='valgrind -q --fair-sched=try --error-exitcode=9 --leak-check=full'
-test-install: all ## `make install` into a scratch folder, then build and run the README's C example against it
-	@BUILD=$(BUILD) CC='$(CC)' sh tests/ci/install.sh
+test-install: all ; @BUILD=$(BUILD) CC='$(CC)' sh tests/ci/install.sh ## `make install` into a scratch folder, then build and run the README's C example against it
 bench: ## figures: HTTP rates and latencies, bulk, memory, training (BENCH='labels predict'; TORCH_PYTHON= to compare)
 	@$(SUBMAKE) deps DEPS='build bench' && $(SUBMAKE) $(JOBS) all
 	@$(PYTHON) tests/bench/run.py --binary $(BIN)/annotmixd --out $(BUILD)/bench.json $(BENCH)
-bench-check: $(ENGINE_BIN) ## instruction counts of a fixed fit, prediction and ingest against the kept ones, +-3 % (UPDATE=1 keeps)
-	@CC='$(CC)' $(PYTHON) tests/bench/check.py --engine $(ENGINE_BIN) $(if $(UPDATE),--update)
-lint: all ## the house rules: one-way includes, banned functions, lengths, folder READMEs, README against --help
-	@$(PYTHON) tests/lint/lint.py --binary $(BIN)/annotmixd
-format: ## clang-format the files named in FILES (default: all C files)
-	clang-format -i $(or $(FILES),$(shell find src include tests -name '*.[ch]'))
+bench-check: $(ENGINE_BIN) ; @CC='$(CC)' $(PYTHON) tests/bench/check.py --engine $(ENGINE_BIN) $(if $(UPDATE),--update) ## instruction counts of a fixed fit, prediction and ingest against the kept ones, +-3 % (UPDATE=1 keeps)
+faceoff: all ## every method on the data sets at hand -> tests/bench/FACEOFF.md; hours (FACEOFF='--repeat 1 music-genres digits-sim')
+	@$(PYTHON) tests/bench/faceoff.py --binary $(BIN)/annotmixd --results $(BUILD)/faceoff $(FACEOFF)
+lint: all ; @$(PYTHON) tests/lint/lint.py --binary $(BIN)/annotmixd ## the house rules: one-way includes, banned functions, lengths, folder READMEs, README against --help
+format: ; clang-format -i $(or $(FILES),$(shell find src include tests -name '*.[ch]')) ## clang-format the files named in FILES (default: all C files)
 install: all ## program, library, header and pkg-config file under $(DESTDIR)$(PREFIX)
 	install -D -m 755 -t $(DESTDIR)$(PREFIX)/bin $(BIN)/annotmixd
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/include include/annotmix.h
@@ -143,14 +139,12 @@ install: all ## program, library, header and pkg-config file under $(DESTDIR)$(P
 	mkdir -p $(DESTDIR)$(PREFIX)/lib/pkgconfig && printf '%s\n' 'Name: annotmix' 'Version: $(VERSION)' \
 	  'Description: classes and reliability from noisy annotators' 'Cflags: -I$(PREFIX)/include' 'Requires.private: jansson nettle' \
 	  'Libs: -L$(PREFIX)/lib -lannotmix' 'Libs.private: -lopenblas -lm' > $(DESTDIR)$(PREFIX)/lib/pkgconfig/annotmix.pc
-dist: ## build/annotmixd-VERSION.tar.gz of the last commit
-	mkdir -p $(BUILD) && git archive --prefix=annotmixd-$(VERSION)/ -o $(BUILD)/annotmixd-$(VERSION).tar.gz HEAD
-clean: ## remove build/
-	rm -rf $(BUILD)
+dist: ; mkdir -p $(BUILD) && git archive --prefix=annotmixd-$(VERSION)/ -o $(BUILD)/annotmixd-$(VERSION).tar.gz HEAD ## build/annotmixd-VERSION.tar.gz of the last commit
+clean: ; rm -rf $(BUILD) ## remove build/
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
 .PHONY: all build-all deps demo test check test-unit test-http test-kill test-asan test-tsan test-valgrind test-install \
-  bench bench-check lint format install dist clean help FORCE
+  bench bench-check faceoff lint format install dist clean help FORCE
 .DELETE_ON_ERROR:
 $(O)/%.d: ;
 -include $(shell find $(O) -name '*.d' 2>/dev/null)
