@@ -488,41 +488,39 @@ static enum amx_status rungs(struct search *s, struct amx_error *err)
             return status;
         if (rank_rung(s, &n) != AMX_OK)
             return amx_fail_memory(err);
-        if (n == 0 && s->rung == 0)
-            return nothing_judged(s, err);
-        if (n == 0) {
-            s->rung--; /* time was over: the rung before decides */
-            return AMX_OK;
-        }
-        if (s->rung == s->n_rungs - 1 || s->timed_out)
+        if (n == 0 || s->rung == s->n_rungs - 1 || s->timed_out)
             return AMX_OK;
         if (plan_next(s, n) != AMX_OK)
             return amx_fail_memory(err);
-        if (s->n_order == 0) {
-            s->rung--;
+        if (s->n_order == 0)
             return AMX_OK;
-        }
     }
 }
 
 /* ---- the search -------------------------------------------------------------------------------------------------- */
 
-static enum amx_status hand_over(struct search *s, struct select_outcome *out)
+/* The rung that decides is the last one that somebody came through. */
+static enum amx_status hand_over(struct search *s, struct select_outcome *out, struct amx_error *err)
 {
     struct select_candidate *sorted = calloc(s->n, sizeof *sorted);
-    enum amx_status status = AMX_NO_MEMORY;
 
-    if (sorted != NULL && (status = select_sort(s->candidates, s->n, s->order)) == AMX_OK) {
-        for (size_t i = 0; i < s->n; i++) {
-            sorted[i] = s->candidates[s->order[i]];
-            if (sorted[i].state == SELECT_DROPPED && sorted[i].rung == s->rung)
-                sorted[i].state = SELECT_FINISHED;
-        }
-        *out = (struct select_outcome){sorted, s->n, s->rung, elapsed(s)};
-        return AMX_OK;
+    if (sorted == NULL || select_sort(s->candidates, s->n, s->order) != AMX_OK) {
+        free(sorted);
+        return amx_fail_memory(err);
     }
-    free(sorted);
-    return status;
+    for (size_t i = 0; i < s->n; i++)
+        sorted[i] = s->candidates[s->order[i]];
+    if (sorted[0].state != SELECT_DROPPED) {
+        free(sorted);
+        return nothing_judged(s, err);
+    }
+    s->rung = sorted[0].rung;
+    for (size_t i = 0; i < s->n; i++) {
+        if (sorted[i].state == SELECT_DROPPED && sorted[i].rung == s->rung)
+            sorted[i].state = SELECT_FINISHED;
+    }
+    *out = (struct select_outcome){sorted, s->n, s->rung, elapsed(s)};
+    return AMX_OK;
 }
 
 static bool conditions_init(struct search *s)
@@ -565,8 +563,8 @@ enum amx_status select_search(const struct select_ground *ground, const struct s
     for (size_t t = 0; t < s.n_trainers; t++)
         s.trainers[t].search = &s;
     status = rungs(&s, err);
-    if (status == AMX_OK && hand_over(&s, out) != AMX_OK)
-        status = amx_fail_memory(err);
+    if (status == AMX_OK)
+        status = hand_over(&s, out, err);
 done:
     free(s.order);
     free(s.candidates);
