@@ -195,7 +195,7 @@ class Digits(Case):
     weight = 4
 
     def consensus(self, **request):
-        settings = {"epochs": 30, "hidden": [128], "annotator_embedding": 64, "batch_size": 32, "alpha": 0}
+        settings = {"epochs": 20, "hidden": [128], "annotator_embedding": 64, "batch_size": 64, "alpha": 0}
         self.api.train("digits", settings=settings, **request)
         rows = self.api.get("/v1/projects/digits/consensus?format=ndjson", expect=200).lines
         return [r for r in rows if self.split[r["instance"]] == "train" and r["labels"] > 0]
