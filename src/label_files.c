@@ -148,7 +148,8 @@ static enum amx_status intern(struct name_table *table, const struct slice *cell
 static enum amx_status labels_header(void *context, uint64_t row, const struct slice *cells, size_t n,
                                      struct amx_error *err)
 {
-    static const char *const either[] = {"task", "worker", "label"}, *const other[] = {"instance", "annotator", "class"};
+    static const char *const either[] = {"task", "worker", "label"};
+    static const char *const other[] = {"instance", "annotator", "class"};
 
     (void)context;
     if (are_words(cells, n, either, 3) || are_words(cells, n, other, 3))

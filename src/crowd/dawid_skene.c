@@ -276,7 +276,7 @@ enum amx_status dawid_skene_run(struct crowd_problem *p)
     return status == AMX_OK ? votes_expected_right(p) : status;
 }
 
-/* ---- for callers that want the matrices --------------------------------------------------------------------------- */
+/* ---- for callers that want the matrices -------------------------------------------------------------------------- */
 
 static void copy_confusion(const struct em *em, double *confusion)
 {

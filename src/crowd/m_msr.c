@@ -5,8 +5,8 @@
  *
  * As crowd-kit 1.4.2 (10,000 rounds, 1e-10; signs of the skills from the eigenvector of a walk on the graph of agreeing
  * and disagreeing pairs), except: both factors start at 1/2 instead of random numbers; an annotator without partners
- * gets the mean skill of the others; F is at least 0; the skill is kept where crowd-kit divides by 0 and ends without an
- * answer (on `product`). The class scores are sums of log odds, made a posterior by softmax. Where the weights on an
+ * gets the mean skill of the others; F is at least 0; the skill is kept where crowd-kit divides by 0 and ends without
+ * an answer (on `product`). The class scores are sums of log odds, made a posterior by softmax. Where the weights on an
  * instance sum to less than 0, crowd-kit's division by that sum turns the order round, and so do we: with few labels
  * per pair the signs come out negative for annotators about whom nothing is known, and such an instance is better
  * decided for its labels than for a class nobody gave (`music-genres`: 74 against 47 % right).
@@ -302,7 +302,8 @@ static double lowest(const struct msr *m, const double *root, double eigenvalue,
 static enum amx_status find_signs(struct msr *m)
 {
     const size_t A = m->A;
-    double *work = malloc(7 * A * sizeof *work), *root = NULL, *x = NULL, eigenvalue = -1, last = 0, last_off = 0, sum = 0;
+    double *work = malloc(7 * A * sizeof *work), *root = NULL, *x = NULL;
+    double eigenvalue = -1, last = 0, last_off = 0, sum = 0;
 
     if (work == NULL)
         return AMX_NO_MEMORY;

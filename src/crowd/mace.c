@@ -142,7 +142,7 @@ static double infer(const struct mace *m, double *q, size_t first, size_t end)
     return top + log(sum);
 }
 
-/* Posterior and expected counts. wanted: returns the log likelihood (0 otherwise: it costs a logarithm for each row). */
+/* Posterior and expected counts. Returns the log likelihood when it is wanted, else 0: it costs a logarithm a row. */
 static double expect(struct mace *m, bool wanted)
 {
     const struct crowd_labels *l = &m->p->labels;

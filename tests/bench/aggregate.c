@@ -85,8 +85,8 @@ static void tell(const char *method, const struct simulated *s, const uint32_t *
     for (size_t i = 0; i < s->labels.n_instances; i++)
         right += winner[i] == s->truth[i];
     (void)getrusage(RUSAGE_SELF, &use);
-    printf("{\"method\":\"%s\",\"labels\":%zu,\"instances\":%zu,\"classes\":%zu,\"annotators\":%zu,\"cpu_seconds\":%.3f,"
-           "\"seconds\":%.3f,\"rounds\":%d,\"accuracy\":%.4f,\"peak_mib\":%.0f}\n",
+    printf("{\"method\":\"%s\",\"labels\":%zu,\"instances\":%zu,\"classes\":%zu,\"annotators\":%zu,"
+           "\"cpu_seconds\":%.3f,\"seconds\":%.3f,\"rounds\":%d,\"accuracy\":%.4f,\"peak_mib\":%.0f}\n",
            method, s->labels.n_labels, s->labels.n_instances, s->labels.n_classes, s->labels.n_annotators, cpu, wall,
            rounds, (double)right / (double)s->labels.n_instances, (double)use.ru_maxrss / 1024);
 }

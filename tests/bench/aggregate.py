@@ -18,8 +18,9 @@ import sys
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-CROWD_KIT = {"dawid_skene": ("DawidSkene", {"n_iter": 100}), "one_coin_dawid_skene": ("OneCoinDawidSkene", {"n_iter": 100}),
-             "glad": ("GLAD", {}), "mace": ("MACE", {}), "wawa": ("Wawa", {}), "zero_based_skill": ("ZeroBasedSkill", {}),
+CROWD_KIT = {"dawid_skene": ("DawidSkene", {"n_iter": 100}), "glad": ("GLAD", {}), "mace": ("MACE", {}),
+             "one_coin_dawid_skene": ("OneCoinDawidSkene", {"n_iter": 100}),
+             "wawa": ("Wawa", {}), "zero_based_skill": ("ZeroBasedSkill", {}),
              "kos": ("KOS", {}), "majority_vote": ("MajorityVote", {})}
 LARGE = [("dawid_skene", 10_000_000, 1_000_000, 10, 10_000), ("crowdlab", 1_000_000, 200_000, 10, 1_000)]
 
@@ -59,8 +60,8 @@ def compare(arguments):
                           "cpu_seconds_of_the_process": mine[1], "crowd_kit_cpu_seconds": other[1],
                           "times_less_cpu": other[1] / mine[1], "accuracy": mine[2], "crowd_kit_accuracy": other[2]}
         print(f"{method:21} ours {mine[0]:8.3f} s (process {mine[1]:.3f} CPU)   crowd-kit {other[0]:8.2f} s "
-              f"({other[1]:.2f} CPU)   {other[0] / mine[0]:6.0f} times   accuracy {100 * mine[2]:.2f} {100 * other[2]:.2f}",
-              flush=True)
+              f"({other[1]:.2f} CPU)   {other[0] / mine[0]:6.0f} times   "
+              f"accuracy {100 * mine[2]:.2f} {100 * other[2]:.2f}", flush=True)
     return result
 
 
@@ -74,7 +75,8 @@ def large(arguments):
         out = subprocess.run([program, *map(str, case)], capture_output=True, text=True, check=True).stdout
         result.append(json.loads(out))
         print("{method:21} {labels} labels, {instances} instances, {classes} classes, {annotators} annotators: "
-              "{seconds:.1f} s ({cpu_seconds:.1f} CPU), {peak_mib:.0f} MiB, {rounds} rounds".format(**result[-1]), flush=True)
+              "{seconds:.1f} s ({cpu_seconds:.1f} CPU), {peak_mib:.0f} MiB, {rounds} rounds"
+              .format(**result[-1]), flush=True)
     return result
 
 

@@ -21,13 +21,14 @@ import warnings
 import numpy as np
 import pandas as pd
 from cleanlab.multiannotator import get_label_quality_multiannotator
-from crowdkit.aggregation import GLAD, KOS, MACE, MMSR, DawidSkene, MajorityVote, OneCoinDawidSkene, Wawa, ZeroBasedSkill
+from crowdkit.aggregation import (GLAD, KOS, MACE, MMSR, DawidSkene, MajorityVote, OneCoinDawidSkene, Wawa,
+                                  ZeroBasedSkill)
 from sklearn.metrics import cohen_kappa_score
 
 warnings.filterwarnings("ignore")
 METHODS = [("wawa", Wawa), ("zero_based_skill", ZeroBasedSkill), ("dawid_skene", lambda: DawidSkene(n_iter=100)),
-           ("one_coin_dawid_skene", lambda: OneCoinDawidSkene(n_iter=100)), ("glad", GLAD), ("mace", MACE), ("kos", KOS),
-           ("m_msr", MMSR), ("majority_vote", MajorityVote)]
+           ("one_coin_dawid_skene", lambda: OneCoinDawidSkene(n_iter=100)), ("glad", GLAD), ("mace", MACE),
+           ("kos", KOS), ("m_msr", MMSR), ("majority_vote", MajorityVote)]
 SETS = [  # name, instances, annotators, classes, most labels per instance, same number everywhere
     ("two", 120, 14, 2, 7, True),
     ("five", 150, 18, 5, 6, False),
@@ -35,7 +36,7 @@ SETS = [  # name, instances, annotators, classes, most labels per instance, same
 
 
 def simulate(n, a, c, most, equal, rng):
-    """Rows (instance, annotator, class) with numbers, and the truth; experts, careless ones, an adversary, a constant."""
+    """Rows (instance, annotator, class) as numbers, and the truth; annotators 1 and 2: an adversary, a constant."""
     truth = rng.choice(c, size=n, p=np.linspace(2, 1, c) / np.linspace(2, 1, c).sum())
     skill = rng.uniform(0.45, 0.95, size=a)
     skill[1] = 0.1
