@@ -138,7 +138,7 @@ static bool parse(int argc, char **argv, struct faceoff *f, int *exit_status)
     return settle(&w, f);
 }
 
-/* ---- the comparison ------------------------------------------------------------------------------------------------ */
+/* ---- the comparison ---------------------------------------------------------------------------------------------- */
 
 struct watch {
     struct progress_bar bar;
@@ -166,8 +166,7 @@ static enum amx_status write_file(const char *path, const struct buf *text, stru
         code = good ? errno : code;
         good = false;
     }
-    return good ? AMX_OK
-                : error_set(err, code == ENOSPC ? AMX_FULL : AMX_IO, "%.120s: %s.", path, strerror(code));
+    return good ? AMX_OK : error_set(err, code == ENOSPC ? AMX_FULL : AMX_IO, "%.120s: %s.", path, strerror(code));
 }
 
 typedef enum amx_status render_fn(const json_t *table, struct buf *out);

@@ -1,6 +1,6 @@
-/* cmd_simulate.c - `annotmixd simulate DIR --out DIR2`: simulated annotators for data with gold, or attackers added to a
- * set of labels; the true accuracy and confusion matrix of everybody are written beside, so that what fit, aggregate or
- * the server say about annotators can be checked. simulate.h says what is simulated. */
+/* cmd_simulate.c - `annotmixd simulate DIR --out DIR2`: simulated annotators for data with gold, or attackers added
+ * to a set of labels; the true accuracy and confusion matrix of everybody are written beside, so that what fit,
+ * aggregate or the server say about annotators can be checked. simulate.h says what is simulated. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -99,8 +99,8 @@ static bool take_attack(const char *text, enum sim_kind *out)
     static const struct {
         const char *name;
         enum sim_kind kind;
-    } attacks[] = {{"random", SIM_SPAMMER}, {"constant", SIM_CONSTANT}, {"flip", SIM_ADVERSARY},
-                   {"collude", SIM_COLLUDERS}};
+    } attacks[] = {
+        {"random", SIM_SPAMMER}, {"constant", SIM_CONSTANT}, {"flip", SIM_ADVERSARY}, {"collude", SIM_COLLUDERS}};
 
     for (size_t i = 0; i < sizeof attacks / sizeof attacks[0]; i++) {
         if (strcmp(attacks[i].name, text) == 0) {
@@ -134,7 +134,9 @@ static bool settle_mode(const struct words *w, struct sim_options *o)
         only = "--annotators";
     if (only != NULL) {
         command_error("simulate", "%s does not go with %s", only,
-                      w->networks ? "--networks" : w->kinds != NULL ? "--kinds" : "--attack");
+                      w->networks        ? "--networks"
+                      : w->kinds != NULL ? "--kinds"
+                                         : "--attack");
         return false;
     }
     o->kinds = w->kinds;
@@ -152,7 +154,8 @@ static bool settle(const struct words *w, struct sim_options *o)
     o->labels_high = 4;
     if (!settle_mode(w, o) || !take_number("--seed", w->seed, 0, (INT64_C(1) << 53) - 1, &seed) ||
         !take_number("--annotators", w->annotators, 1, 1000000, &annotators) ||
-        !take_hidden(w->hidden != NULL ? w->hidden : "256,128", o) || !take_range(w->labels, &o->labels_low, &o->labels_high))
+        !take_hidden(w->hidden != NULL ? w->hidden : "256,128", o) ||
+        !take_range(w->labels, &o->labels_low, &o->labels_high))
         return false;
     o->seed = (uint64_t)seed;
     o->n_annotators = (size_t)annotators;
@@ -170,15 +173,17 @@ static bool parse(int argc, char **argv, struct simulate *s, int *exit_status)
         {"--seed", "S", "everything is decided by the data and this, 0 to 2^53-1 (1)", &w.seed, NULL},
         {"--networks", NULL, "annotators are small networks, each trained on a random part of the gold of train", NULL,
          &w.networks},
-        {"--kinds", "LIST", "annotators with habits: expert=2,careless=3:0.7,class_confuser=2,region_blind=1,", &w.kinds,
+        {"--kinds", "LIST", "annotators with habits: expert=2,careless=3:0.7,class_confuser=2,region_blind=1,",
+         &w.kinds, NULL},
+        {"", "", "  spammer=1,constant=1,adversary=1,colluders=3; NAME=COUNT or NAME=20% (of --annotators),", NULL,
          NULL},
-        {"", "", "  spammer=1,constant=1,adversary=1,colluders=3; NAME=COUNT or NAME=20% (of --annotators),", NULL, NULL},
         {"", "", "  then :ACCURACY (expert .95, careless .6, class_confuser .5 on its pairs, region_blind .95", NULL,
          NULL},
         {"", "", "  where it sees, adversary .1, colluders .4)", NULL, NULL},
         {"--attack", "KIND", "add attackers to the labels: random, constant, flip or collude", &w.attack, NULL},
         {"--share", "S", "with --attack: their share of all labels, 0.2 or 20%", &w.share, NULL},
-        {"--annotators", "N", "how many networks, or what the shares of --kinds are taken of (20)", &w.annotators, NULL},
+        {"--annotators", "N", "how many networks, or what the shares of --kinds are taken of (20)", &w.annotators,
+         NULL},
         {"--labels", "N|N-M", "labels per instance, uniform between (2-4)", &w.labels, NULL},
         {"--weights", "W", "who is asked how often: beta (Beta(1,3), of --networks) or equal (of --kinds)", &w.weights,
          NULL},
@@ -198,7 +203,7 @@ static bool parse(int argc, char **argv, struct simulate *s, int *exit_status)
     return settle(&w, &s->options);
 }
 
-/* ---- what is printed ------------------------------------------------------------------------------------------------ */
+/* ---- what is printed --------------------------------------------------------------------------------------------- */
 
 static void print_summary(const struct simulation *s, const struct sim_quality *q, const char *to)
 {
@@ -233,11 +238,11 @@ static enum amx_status print_json(const struct simulation *s, const struct sim_q
 
     for (size_t a = 0; a < s->n_annotators; a++)
         bad += s->annotators[a].bad;
-    object = json_pack("{s:I, s:I, s:I, s:I, s:I, s:o, s:o}", "seed", (json_int_t)s->options->seed, "annotators",
-                       (json_int_t)s->n_annotators, "bad_annotators", (json_int_t)bad, "labels",
-                       (json_int_t)q->n_labels, "n", (json_int_t)q->n, "label_accuracy",
-                       jsonx_real_or_null(q->label_accuracy), "majority_vote_accuracy",
-                       jsonx_real_or_null(q->majority_accuracy));
+    object =
+        json_pack("{s:I, s:I, s:I, s:I, s:I, s:o, s:o}", "seed", (json_int_t)s->options->seed, "annotators",
+                  (json_int_t)s->n_annotators, "bad_annotators", (json_int_t)bad, "labels", (json_int_t)q->n_labels,
+                  "n", (json_int_t)q->n, "label_accuracy", jsonx_real_or_null(q->label_accuracy),
+                  "majority_vote_accuracy", jsonx_real_or_null(q->majority_accuracy));
     text = object != NULL ? jsonx_dump(object, &n) : NULL;
     json_decref(object);
     if (text == NULL)

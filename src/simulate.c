@@ -35,13 +35,13 @@ static bool add_label(struct simulation *s, uint32_t row, size_t annotator, uint
     return true;
 }
 
-/* ---- who is asked -------------------------------------------------------------------------------------------------- */
+/* ---- who is asked ------------------------------------------------------------------------------------------------ */
 
 /* Annotators with their weights, for drawing some without repetition. */
 struct urn {
     size_t n;
-    double *cumulative;   /* [n] */
-    uint64_t *drawn_for;  /* [n] row + 1 for which it was drawn last */
+    double *cumulative;  /* [n] */
+    uint64_t *drawn_for; /* [n] row + 1 for which it was drawn last */
     struct sim_random random;
 };
 
@@ -147,7 +147,7 @@ static enum amx_status ask(struct simulation *s, struct amx_error *err)
     return status;
 }
 
-/* ---- labels by instance -------------------------------------------------------------------------------------------- */
+/* ---- labels by instance ------------------------------------------------------------------------------------------ */
 
 struct by_instance {
     struct training_label *sorted; /* by row, then annotator */
@@ -195,7 +195,7 @@ static size_t end_of_row(const struct by_instance *labels, size_t n, size_t firs
     return last;
 }
 
-/* ---- attackers beside given labels --------------------------------------------------------------------------------- */
+/* ---- attackers beside given labels ------------------------------------------------------------------------------- */
 
 static enum amx_status take_given(struct simulation *s, struct amx_error *err)
 {
@@ -349,7 +349,7 @@ static enum amx_status attack(struct simulation *s, struct amx_error *err)
     return status;
 }
 
-/* ---- the truth about everybody ------------------------------------------------------------------------------------- */
+/* ---- the truth about everybody ----------------------------------------------------------------------------------- */
 
 /* Counts of the answers of the given annotators that can be checked: confusion [C][C] of each. */
 static void count_given(struct simulation *s, double *right, double *checked)
@@ -462,7 +462,7 @@ enum amx_status simulation_quality(const struct simulation *s, struct sim_qualit
     return AMX_OK;
 }
 
-/* ---- all of it ------------------------------------------------------------------------------------------------------ */
+/* ---- all of it --------------------------------------------------------------------------------------------------- */
 
 static enum amx_status check(const struct simulation *s, struct amx_error *err)
 {

@@ -54,8 +54,8 @@ struct sim_annotator {
     unsigned char *blind;   /* [n_rows] region-blind: 1 where it guesses */
     bool bad;               /* spammer, constant, adversary, colluders: what a reliability should find */
     double accuracy;        /* true, as above; NaN: no instance to measure it on */
-    double *confusion;      /* [C][C] true; NaN rows: no instance of that class; NULL when there would be too many numbers */
-    size_t n_labels;        /* given to split train */
+    double *confusion; /* [C][C] true; NaN rows: no instance of that class; NULL when there would be too many numbers */
+    size_t n_labels;   /* given to split train */
 };
 #define SIM_NO_CLASS UINT32_MAX
 
@@ -69,8 +69,8 @@ struct sim_options {
     bool label_test;                  /* instances of valid and test too (labels_test.csv) */
     int hidden[AMX_MAX_HIDDEN];       /* networks: widths of the hidden layers */
     int n_hidden;
-    enum sim_kind attack;             /* attack: SPAMMER, CONSTANT, ADVERSARY or COLLUDERS */
-    double share;                     /* attack: of all labels, (0, 0.9] */
+    enum sim_kind attack; /* attack: SPAMMER, CONSTANT, ADVERSARY or COLLUDERS */
+    double share;         /* attack: of all labels, (0, 0.9] */
     void (*progress)(double fraction, const char *text, void *context); /* may be NULL */
     void *context;
 };
@@ -96,13 +96,14 @@ void simulation_done(struct simulation *s);
  * `folder`, which is made; none of the files may exist. On failure none of them is left. */
 AMX_CHECK enum amx_status simulation_write(const struct simulation *s, const char *from, const char *folder,
                                            struct amx_error *err);
-/* Accuracy of the labels of split train against gold, and of their majority vote (NaN without any); n: labels with gold,
- * n_voted: instances with gold and labels. AMX_NO_MEMORY. */
+/* Accuracy of the labels of split train against gold, and of their majority vote (NaN without any); n: labels with
+ * gold, n_voted: instances with gold and labels. AMX_NO_MEMORY. */
 struct sim_quality {
     double label_accuracy, majority_accuracy;
     size_t n, n_voted, n_train, n_labels;
 };
-AMX_CHECK enum amx_status simulation_quality(const struct simulation *s, struct sim_quality *out, struct amx_error *err);
+AMX_CHECK enum amx_status simulation_quality(const struct simulation *s, struct sim_quality *out,
+                                             struct amx_error *err);
 
 /* ---- between the files ------------------------------------------------------------------------------------------- */
 

@@ -16,7 +16,7 @@ enum {
     MAX_ANNOTATORS = 1000000
 };
 #define BLIND_SHARE 0.4
-#define ELSEWHERE 0.95 /* accuracy of a class-confuser on the classes it tells apart */
+#define ELSEWHERE   0.95 /* accuracy of a class-confuser on the classes it tells apart */
 
 static const struct {
     const char *name;
@@ -89,10 +89,11 @@ static enum amx_status read_kind(const char *text, size_t n, struct wish *out, s
             return AMX_OK;
         }
     }
-    return error_set(err, AMX_INVALID,
-                     "\"%.*s\" is no kind; there are expert, careless, class_confuser, region_blind, spammer, constant, "
-                     "adversary, colluders.",
-                     (int)(n < 30 ? n : 30), text);
+    return error_set(
+        err, AMX_INVALID,
+        "\"%.*s\" is no kind; there are expert, careless, class_confuser, region_blind, spammer, constant, "
+        "adversary, colluders.",
+        (int)(n < 30 ? n : 30), text);
 }
 
 /* One "NAME=COUNT[%][:ACCURACY]". */
@@ -215,7 +216,7 @@ enum amx_status sim_kinds_add(struct simulation *s, struct amx_error *err)
     return status;
 }
 
-/* ---- what a habit leaves open ------------------------------------------------------------------------------------- */
+/* ---- what a habit leaves open ------------------------------------------------------------------------------------ */
 
 static enum amx_status draw_pairs(struct simulation *s, struct sim_annotator *annotator, struct sim_random *random,
                                   struct amx_error *err)
@@ -323,7 +324,7 @@ enum amx_status sim_kind_draw(struct simulation *s, size_t a, struct amx_error *
     return AMX_OK;
 }
 
-/* ---- answers ------------------------------------------------------------------------------------------------------- */
+/* ---- answers ----------------------------------------------------------------------------------------------------- */
 
 static void uniform(double *p, size_t C)
 {

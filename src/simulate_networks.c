@@ -3,8 +3,8 @@
  * each class, with a ~ U(0, 1) and b ~ U(.5, 2) drawn for each annotator; 1 to 20 epochs at learning rate 1e-3. So each
  * knows some classes well and others hardly or not at all, and errs where its network errs: in the same places again.
  *
- * The networks are the learner's own class model (one label per instance, method majority_vote). One that saw fewer than
- * two classes cannot be trained: its parts are drawn anew. */
+ * The networks are the learner's own class model (one label per instance, method majority_vote). One that saw fewer
+ * than two classes cannot be trained: its parts are drawn anew. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,16 +24,16 @@ enum {
 
 struct network {
     struct simulation *s;
-    size_t a;              /* which annotator */
-    uint32_t *of_class;    /* [n_gold] train instances with gold, class by class */
-    size_t *first;         /* [C + 1] into of_class */
-    uint32_t *rows;        /* [n_gold] what this one sees, ascending */
-    unsigned char *chosen; /* [n_rows] */
-    float *features;       /* [n_gold][D] of rows */
+    size_t a;                                /* which annotator */
+    uint32_t *of_class;                      /* [n_gold] train instances with gold, class by class */
+    size_t *first;                           /* [C + 1] into of_class */
+    uint32_t *rows;                          /* [n_gold] what this one sees, ascending */
+    unsigned char *chosen;                   /* [n_rows] */
+    float *features;                         /* [n_gold][D] of rows */
     uint32_t *instance, *annotator, *class_; /* [n_gold] one label per instance */
 };
 
-/* ---- what it sees -------------------------------------------------------------------------------------------------- */
+/* ---- what it sees ------------------------------------------------------------------------------------------------ */
 
 static bool is_seen_from(const struct simulation *s, size_t row)
 {
@@ -119,7 +119,7 @@ static size_t choose(struct network *net, struct sim_random *random, size_t *n)
     return classes;
 }
 
-/* ---- one network --------------------------------------------------------------------------------------------------- */
+/* ---- one network ------------------------------------------------------------------------------------------------- */
 
 static void tell(const struct amx_progress *p, void *context)
 {

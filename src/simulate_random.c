@@ -1,7 +1,7 @@
 /* simulate_random.c - see simulate_random.h.
  *
- * Generator: xoshiro256** (Blackman, Vigna 2018), its four words taken from splitmix64 started at a hash of seed, purpose,
- * number and part. (The learner has a generator of its own, inside the library; `simulate` stands outside.)
+ * Generator: xoshiro256** (Blackman, Vigna 2018), its four words taken from splitmix64 started at a hash of seed,
+ * purpose, number and part. (The learner has a generator of its own, inside the library; `simulate` stands outside.)
  * Beta(a, b) from two Gamma variates (Marsaglia, Tsang 2000) in log space: a near 0 must not give 0/0. */
 #include "simulate_random.h"
 

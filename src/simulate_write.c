@@ -25,7 +25,7 @@ enum {
 };
 static const char *const FILES[N_FILES] = {"instances.csv", "labels.csv", "labels_test.csv", "gold.csv", "meta.json"};
 
-/* ---- meta.json ------------------------------------------------------------------------------------------------------ */
+/* ---- meta.json --------------------------------------------------------------------------------------------------- */
 
 /* Six decimals are more than any simulation supports. */
 static json_t *rounded(double value)
@@ -64,8 +64,8 @@ static int put_annotators(json_t *meta, const struct simulation *s)
                                  : (double)NAN;
 
         /* What the folder's own meta.json knew of an annotator is better than counting its labels. */
-        failed |= json_object_set_new(accuracy, annotator->name,
-                                      rounded(isfinite(known) ? known : annotator->accuracy));
+        failed |=
+            json_object_set_new(accuracy, annotator->name, rounded(isfinite(known) ? known : annotator->accuracy));
         failed |= json_object_set_new(kinds, annotator->name, json_string(sim_kind_name(annotator->kind)));
         if (annotator->bad)
             failed |= json_array_append_new(bad, json_string(annotator->name));
@@ -123,8 +123,8 @@ static int put_counts(json_t *meta, const struct simulation *s, const struct sim
         of_split[s->dir->rows[i].split]++;
     for (int split = SPLIT_TRAIN; split <= SPLIT_TEST; split++) {
         if (of_split[split] > 0)
-            failed |= json_object_set_new(splits, split_name((enum split)split),
-                                          json_integer((json_int_t)of_split[split]));
+            failed |=
+                json_object_set_new(splits, split_name((enum split)split), json_integer((json_int_t)of_split[split]));
     }
     for (size_t k = 0; k < s->n_classes; k++)
         failed |= json_array_append_new(classes, json_string(s->dir->classes[k]));
@@ -159,7 +159,7 @@ json_t *simulation_meta(const struct simulation *s, const struct sim_quality *qu
     return NULL;
 }
 
-/* ---- files ---------------------------------------------------------------------------------------------------------- */
+/* ---- files ------------------------------------------------------------------------------------------------------- */
 
 struct output {
     const struct simulation *s;
@@ -288,9 +288,9 @@ static enum amx_status copy_instances(struct output *out, const char *from, stru
     }
     while ((n = gzread(in, piece, sizeof piece)) > 0)
         (void)fwrite(piece, 1, (size_t)n, file); /* close_file looks at ferror */
-    return close_file(file, gzclose_r(in) != Z_OK || n < 0 ? error_set(err, AMX_IO, "%.100s cannot be read again.", path)
-                                                           : AMX_OK,
-                      err);
+    return close_file(
+        file, gzclose_r(in) != Z_OK || n < 0 ? error_set(err, AMX_IO, "%.100s cannot be read again.", path) : AMX_OK,
+        err);
 }
 
 /* One key a line: readable, and matrices stay on theirs. */

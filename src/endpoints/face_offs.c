@@ -55,8 +55,8 @@ static enum amx_status queue_face_off(struct db *db, struct write *w)
         return AMX_NO_MEMORY;
     }
     face_off_to_spec(&f->face_off, settings, &spec);
-    status = run_queue_add_spec(db, w->project->id, &spec, trainers_run_queue(w->service->trainers), &f->run,
-                                &w->job.error);
+    status =
+        run_queue_add_spec(db, w->project->id, &spec, trainers_run_queue(w->service->trainers), &f->run, &w->job.error);
     free(settings);
     return status != AMX_OK ? status
                             : run_json(db, w->service->trainers, w->project->id, w->project->name, f->run.number,
@@ -283,7 +283,10 @@ const struct http_route face_offs_routes[] = {
      .scope = SCOPE_TRAIN,
      .media_types = takes_json,
      .finish = post_face_off},
-    {.method = "GET", .pattern = "/v1/projects/{p}/face-offs", .scope = SCOPE_READ | SCOPE_TRAIN, .finish = list_face_offs},
+    {.method = "GET",
+     .pattern = "/v1/projects/{p}/face-offs",
+     .scope = SCOPE_READ | SCOPE_TRAIN,
+     .finish = list_face_offs},
     {.method = "GET",
      .pattern = "/v1/projects/{p}/face-offs/{id}",
      .scope = SCOPE_READ | SCOPE_TRAIN,

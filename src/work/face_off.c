@@ -1,8 +1,8 @@
 /* face_off.c - see face_off.h: the fits, side by side on some threads, and their figures.
  *
- * Fits are numbered repeat by repeat, method by method; threads take the next number, so a face-off that is cancelled has
- * whole repeats. A fit's figures depend on data, settings, seed and folds only, never on which thread made them. The
- * folds of a repeat are those that a training run with its seed would have. */
+ * Fits are numbered repeat by repeat, method by method; threads take the next number, so a face-off that is cancelled
+ * has whole repeats. A fit's figures depend on data, settings, seed and folds only, never on which thread made them.
+ * The folds of a repeat are those that a training run with its seed would have. */
 #include "work/face_off.h"
 
 #include <math.h>
@@ -28,9 +28,9 @@ struct contest {
     uint32_t **folds;               /* [repeat][N]; NULL without folds */
     size_t fits;
     pthread_mutex_t mu;
-    size_t next;                   /* guarded by mu */
-    size_t done;                   /* guarded by mu */
-    double running[MAX_THREADS];   /* guarded by mu: fraction of each thread's fit */
+    size_t next;                 /* guarded by mu */
+    size_t done;                 /* guarded by mu */
+    double running[MAX_THREADS]; /* guarded by mu: fraction of each thread's fit */
     const char *methods[MAX_THREADS];
     enum amx_status status; /* guarded by mu: AMX_CANCELLED once somebody asked */
 };
@@ -42,7 +42,7 @@ struct worker {
     bool started;
 };
 
-/* ---- one fit -------------------------------------------------------------------------------------------------------- */
+/* ---- one fit ----------------------------------------------------------------------------------------------------- */
 
 static void tell(struct contest *contest, int number, double fraction)
 {
@@ -54,7 +54,8 @@ static void tell(struct contest *contest, int number, double fraction)
     sum = (double)contest->done;
     for (int i = 0; i < MAX_THREADS; i++)
         sum += contest->running[i];
-    progress = (struct face_off_progress){contest->done, contest->fits, contest->methods[number], sum / (double)contest->fits};
+    progress =
+        (struct face_off_progress){contest->done, contest->fits, contest->methods[number], sum / (double)contest->fits};
     if (contest->options->progress != NULL && progress.method != NULL)
         contest->options->progress(&progress, contest->options->context);
     (void)pthread_mutex_unlock(&contest->mu);
@@ -104,8 +105,8 @@ static enum amx_status hold_out(const struct contest *contest, const struct amx_
     return AMX_OK;
 }
 
-static enum amx_status score_gold(const struct contest *contest, const struct amx_model *model, struct face_off_fit *fit,
-                                  struct amx_error *err)
+static enum amx_status score_gold(const struct contest *contest, const struct amx_model *model,
+                                  struct face_off_fit *fit, struct amx_error *err)
 {
     struct evaluation e;
     enum amx_status status =
@@ -123,8 +124,8 @@ static enum amx_status score_gold(const struct contest *contest, const struct am
     return AMX_OK;
 }
 
-/* What fit number r of a row asks of the learner. Basis crowd needs nothing but the members of the folds: an ensemble of
- * as many members as folds is exactly these. */
+/* What fit number r of a row asks of the learner. Basis crowd needs nothing but the members of the folds: an ensemble
+ * of as many members as folds is exactly these. */
 static struct amx_fit_options options_of(const struct face_off_result *result, const struct face_off_row *row, int r)
 {
     return (struct amx_fit_options){.method = row->method,
@@ -201,7 +202,7 @@ static void *worker_main(void *argument)
     return NULL;
 }
 
-/* ---- all fits ------------------------------------------------------------------------------------------------------- */
+/* ---- all fits ---------------------------------------------------------------------------------------------------- */
 
 /* The caller's thread is the first worker; one that cannot be started is done without. */
 static enum amx_status run_workers(struct contest *contest)
@@ -252,7 +253,7 @@ static enum amx_status fit_all(struct face_off_result *result, const struct face
                                struct amx_error *err)
 {
     const struct training_set *set = &result->data->set;
-    const struct crowd_labels labels = {set->n_instances, set->n_annotators, set->n_classes, set->n_labels,
+    const struct crowd_labels labels = {set->n_instances,    set->n_annotators,    set->n_classes,  set->n_labels,
                                         set->label_instance, set->label_annotator, set->label_class};
     struct risk_votes votes;
     struct contest contest = {.result = result, .options = options, .mu = PTHREAD_MUTEX_INITIALIZER};
@@ -274,7 +275,7 @@ static enum amx_status fit_all(struct face_off_result *result, const struct face
     return status;
 }
 
-/* ---- what is to be compared ------------------------------------------------------------------------------------------ */
+/* ---- what is to be compared -------------------------------------------------------------------------------------- */
 
 static size_t count_gold(const struct training_set *set, enum split split)
 {
@@ -369,8 +370,8 @@ static enum amx_status make_rows(struct face_off_result *result, const struct fa
     }
     for (size_t i = 0; i < options->n_set && status == AMX_OK; i++) {
         if (!used[i])
-            status = error_set(err, AMX_INVALID, "--set %.60s: none of the methods reads this setting.",
-                               options->set[i]);
+            status =
+                error_set(err, AMX_INVALID, "--set %.60s: none of the methods reads this setting.", options->set[i]);
     }
     if (status == AMX_OK && result->n_rows == 0)
         status = error_set(err, AMX_INVALID, "There is no method to compare.");

@@ -5,13 +5,14 @@
  * - gold: accuracy on the gold labels of split test, else of valid. Repeat r trains on all labels with seed S + r.
  * - crowd: without such gold, by labels held out in folds: each label is predicted by a model that saw no label of its
  *   instance. Two figures: the mean log-likelihood of the held-out labels, and the mean rank over the seven risks of
- *   crowd/risks.h. The methods are ranked by each (a repeat's average), and sorted by the mean of both ranks; equal ones
- *   by likelihood.
+ *   crowd/risks.h. The methods are ranked by each (a repeat's average), and sorted by the mean of both ranks; equal
+ *   ones by likelihood.
  * With folds asked for, the table of basis gold has the figures of the crowd too.
  *
  * A method that cannot be trained (diverges, needs gold or memory that is not there) is a row "failed" with the reason;
  * the others go on. Methods that train on gold stand outside the ranking: an upper bound, not a rival. Where train
- * instances have gold, the label-only methods follow in a section of their own: consensus of train, not a class model. */
+ * instances have gold, the label-only methods follow in a section of their own: consensus of train, not a class
+ * model. */
 #ifndef WORK_FACE_OFF_H
 #define WORK_FACE_OFF_H
 
@@ -45,7 +46,7 @@ struct face_off_progress {
 };
 
 struct face_off_options {
-    int threads; /* >= 1; fits side by side; changes nothing but the seconds */
+    int threads;            /* >= 1; fits side by side; changes nothing but the seconds */
     const char *const *set; /* "KEY=VALUE", for every method that reads KEY */
     size_t n_set;
     void (*progress)(const struct face_off_progress *progress, void *context); /* never two at once; may be NULL */
@@ -61,7 +62,7 @@ AMX_CHECK enum amx_status face_off_do(const struct face_off *face_off, const str
 size_t face_off_memory(const struct face_off *face_off, const struct training_data *data, int threads);
 size_t face_off_fits(const struct face_off *face_off, const struct training_data *data);
 
-/* ---- the table as text; from the JSON, so that a stored table reads the same ---------------------------------------- */
+/* ---- the table as text; from the JSON, so that a stored table reads the same ------------------------------------- */
 
 /* One line per row, section "method" or "consensus", figures with all digits; buf's status tells. */
 enum amx_status face_off_csv(const json_t *table, struct buf *out);

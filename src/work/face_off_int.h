@@ -1,4 +1,5 @@
-/* face_off_int.h - what the files of a face-off share: fits and their figures (face_off.c), table (face_off_table.c). */
+/* face_off_int.h - what the files of a face-off share: fits and their figures (face_off.c), table (face_off_table.c).
+ */
 #ifndef WORK_FACE_OFF_INT_H
 #define WORK_FACE_OFF_INT_H
 
@@ -63,7 +64,8 @@ struct face_off_result {
 /* Ranks of the risks within each repeat, means, deviations, ranks, order. AMX_NO_MEMORY. */
 AMX_CHECK enum amx_status face_off_rank(struct face_off_result *result, struct amx_error *err);
 json_t *face_off_json(const struct face_off_result *result); /* NULL when memory is out */
-/* Label-only methods on the training labels against the gold of train; fills consensus. Reads cancel between methods. */
+/* Label-only methods on the training labels against the gold of train; fills consensus. Reads cancel between methods.
+ */
 AMX_CHECK enum amx_status face_off_consensus(struct face_off_result *result, const volatile int *cancel,
                                              struct amx_error *err);
 

@@ -63,11 +63,12 @@ enum amx_status face_off_parse(const json_t *object, struct face_off *out, struc
     face_off_default(&parsed);
     if (object != NULL && !json_is_object(object))
         return jsonx_fail(err, "", NULL, "A face-off must be an object.");
-    if (object != NULL && ((status = jsonx_only_fields(object, fields, "", err)) != AMX_OK ||
-                           (status = jsonx_opt_array(object, "methods", "", &methods, err)) != AMX_OK ||
-                           (status = jsonx_opt_int(object, "repeat", "", 1, FACE_OFF_MAX_REPEAT, &repeat, err)) != AMX_OK ||
-                           (status = jsonx_opt_int(object, "seed", "", 0, MAX_SEED, &seed, err)) != AMX_OK ||
-                           (status = jsonx_opt_int(object, "folds", "", 0, RUN_MAX_FOLDS, &folds, err)) != AMX_OK))
+    if (object != NULL &&
+        ((status = jsonx_only_fields(object, fields, "", err)) != AMX_OK ||
+         (status = jsonx_opt_array(object, "methods", "", &methods, err)) != AMX_OK ||
+         (status = jsonx_opt_int(object, "repeat", "", 1, FACE_OFF_MAX_REPEAT, &repeat, err)) != AMX_OK ||
+         (status = jsonx_opt_int(object, "seed", "", 0, MAX_SEED, &seed, err)) != AMX_OK ||
+         (status = jsonx_opt_int(object, "folds", "", 0, RUN_MAX_FOLDS, &folds, err)) != AMX_OK))
         return status;
     if (folds == 1)
         return jsonx_fail(err, "", "folds", "folds must be 0, or 2 to %d.", (int)RUN_MAX_FOLDS);
@@ -84,7 +85,8 @@ enum amx_status face_off_parse(const json_t *object, struct face_off *out, struc
 
 bool face_off_is(const struct run_spec *spec)
 {
-    return spec->method.n == strlen(FACE_OFF_METHOD) && memcmp(spec->method.bytes, FACE_OFF_METHOD, spec->method.n) == 0;
+    return spec->method.n == strlen(FACE_OFF_METHOD) &&
+           memcmp(spec->method.bytes, FACE_OFF_METHOD, spec->method.n) == 0;
 }
 
 char *face_off_settings_text(const struct face_off *face_off)

@@ -1,8 +1,8 @@
 /* face_off_request.h - what a face-off is asked for: from JSON, and to and from the row of a run.
  *
  * A face-off of the server is a run like any other: same queue, progress, cancel and restart. Its method is "face_off",
- * its settings are {"methods": [...], "repeat": R} with the methods in the order of the learner's table ([] = all of them),
- * so that equal requests coalesce; its metrics are the table. It makes no model and activates nothing. */
+ * its settings are {"methods": [...], "repeat": R} with the methods in the order of the learner's table ([] = all of
+ * them), so that equal requests coalesce; its metrics are the table. It makes no model and activates nothing. */
 #ifndef WORK_FACE_OFF_REQUEST_H
 #define WORK_FACE_OFF_REQUEST_H
 

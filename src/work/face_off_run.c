@@ -1,7 +1,7 @@
 /* face_off_run.c - a face-off as a run of the server: same steps as run_work.c, no model at the end.
  *
- * Progress counts fits as epochs: "epoch" fits have ended of "epochs". The run's end and its table are one write; kill -9
- * before it leaves the run to be done again, from its seed, to the same table. */
+ * Progress counts fits as epochs: "epoch" fits have ended of "epochs". The run's end and its table are one write;
+ * kill -9 before it leaves the run to be done again, from its seed, to the same table. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>

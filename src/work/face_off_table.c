@@ -11,10 +11,10 @@
 #include "work/face_off_int.h"
 
 static const char *const FIGURE_NAMES[N_FIGURES] = {
-    "accuracy", "balanced_accuracy", "log_loss", "brier",
-    "calibration_error", "annotator_auroc", "held_out_log_likelihood", "risk_rank"};
+    "accuracy",        "balanced_accuracy",       "log_loss", "brier", "calibration_error",
+    "annotator_auroc", "held_out_log_likelihood", "risk_rank"};
 
-/* ---- ranks ---------------------------------------------------------------------------------------------------------- */
+/* ---- ranks ------------------------------------------------------------------------------------------------------- */
 
 /* Ranks of the risks among the methods that take part in this repeat. risks, ranks: room for n_rows of them. */
 static enum amx_status rank_risks(struct face_off_result *result, int r, double *risks, double *ranks, double *scores)
@@ -143,7 +143,7 @@ enum amx_status face_off_rank(struct face_off_result *result, struct amx_error *
     return AMX_OK;
 }
 
-/* ---- label-only methods --------------------------------------------------------------------------------------------- */
+/* ---- label-only methods ------------------------------------------------------------------------------------------ */
 
 static double right_share(const struct training_set *set, const double *posterior, uint32_t *winner)
 {
@@ -171,7 +171,7 @@ static enum amx_status aggregate_all(struct face_off_result *result, double *pos
                                      const volatile int *cancel, struct amx_error *err)
 {
     const struct training_set *set = &result->data->set;
-    const struct crowd_labels labels = {set->n_instances, set->n_annotators, set->n_classes, set->n_labels,
+    const struct crowd_labels labels = {set->n_instances,    set->n_annotators,    set->n_classes,  set->n_labels,
                                         set->label_instance, set->label_annotator, set->label_class};
     const struct aggregate_options options = {.seed = result->face_off->seed, .cancel = cancel};
     size_t n;
@@ -226,7 +226,7 @@ enum amx_status face_off_consensus(struct face_off_result *result, const volatil
     return status;
 }
 
-/* ---- JSON ----------------------------------------------------------------------------------------------------------- */
+/* ---- JSON -------------------------------------------------------------------------------------------------------- */
 
 /* {"mean","std","values"}; null when it was not measured in any fit. */
 static json_t *spread_json(const struct face_off_row *row, int repeat, enum face_off_figure figure)
@@ -239,8 +239,8 @@ static json_t *spread_json(const struct face_off_row *row, int repeat, enum face
     for (int r = 0; r < repeat; r++) {
         const struct face_off_fit *fit = &row->fits[r];
 
-        if (json_array_append_new(values, jsonx_real_or_null(fit->status == AMX_OK ? fit->figures[figure]
-                                                                                   : (double)NAN)) != 0) {
+        if (json_array_append_new(
+                values, jsonx_real_or_null(fit->status == AMX_OK ? fit->figures[figure] : (double)NAN)) != 0) {
             json_decref(values);
             return NULL;
         }
@@ -270,10 +270,10 @@ static json_t *row_json(const struct face_off_row *row, int repeat)
     failed |= json_object_set_new(object, "fits", json_integer(repeat));
     failed |= json_object_set_new(object, "fits_failed", json_integer((json_int_t)row->n_failed));
     for (int figure = 0; figure < N_FIGURES; figure++)
-        failed |= json_object_set_new(object, FIGURE_NAMES[figure],
-                                      spread_json(row, repeat, (enum face_off_figure)figure));
-    failed |= json_object_set_new(object, "seconds", jsonx_real_or_null(row->n_failed < (size_t)repeat ? row->seconds
-                                                                                                       : (double)NAN));
+        failed |=
+            json_object_set_new(object, FIGURE_NAMES[figure], spread_json(row, repeat, (enum face_off_figure)figure));
+    failed |= json_object_set_new(object, "seconds",
+                                  jsonx_real_or_null(row->n_failed < (size_t)repeat ? row->seconds : (double)NAN));
     failed |= json_object_set_new(object, "settings", run_request_settings_json(row->method, &row->request.settings));
     failed |= json_object_set_new(object, "error", error != NULL ? json_string(error) : json_null());
     if (!failed)
@@ -293,11 +293,11 @@ static json_t *consensus_json(const struct face_off_result *result)
     for (size_t i = 0; i < result->n_consensus; i++) {
         const struct face_off_consensus *row = &result->consensus[i];
         const bool good = row->status == AMX_OK;
-        json_t *error = good ? json_null() : json_string(row->error[0] != '\0' ? row->error
-                                                                               : amx_status_text(row->status));
-        json_t *object = json_pack("{s:s, s:s, s:s, s:o, s:f, s:o}", "method", row->method, "title", row->title, "state",
-                                   good ? "succeeded" : "failed", "accuracy", jsonx_real_or_null(row->accuracy),
-                                   "seconds", row->seconds, "error", error);
+        json_t *error =
+            good ? json_null() : json_string(row->error[0] != '\0' ? row->error : amx_status_text(row->status));
+        json_t *object = json_pack("{s:s, s:s, s:s, s:o, s:f, s:o}", "method", row->method, "title", row->title,
+                                   "state", good ? "succeeded" : "failed", "accuracy",
+                                   jsonx_real_or_null(row->accuracy), "seconds", row->seconds, "error", error);
 
         if (json_array_append_new(rows, object) != 0) {
             json_decref(rows);
@@ -317,9 +317,10 @@ json_t *face_off_json(const struct face_off_result *result)
     for (size_t i = 0; i < result->n_rows; i++)
         failed |= json_array_append_new(rows, row_json(&result->rows[i], repeat));
     failed |= json_object_set_new(object, "basis", json_string(result->by_gold ? "gold" : "crowd"));
-    failed |= json_object_set_new(object, "split",
-                                  result->by_gold ? json_string(split_name(result->split)) : json_null());
-    failed |= json_object_set_new(object, "n", result->by_gold ? json_integer((json_int_t)result->n_gold) : json_null());
+    failed |=
+        json_object_set_new(object, "split", result->by_gold ? json_string(split_name(result->split)) : json_null());
+    failed |=
+        json_object_set_new(object, "n", result->by_gold ? json_integer((json_int_t)result->n_gold) : json_null());
     failed |= json_object_set_new(object, "repeat", json_integer(repeat));
     failed |= json_object_set_new(object, "seed", json_integer((json_int_t)result->face_off->seed));
     failed |= json_object_set_new(object, "folds", json_integer(result->folds));

@@ -1,7 +1,7 @@
 /* face_off_text.c - the table of a face-off as CSV, Markdown and text for a terminal, all from its JSON.
  *
- * Markdown and text show the same cells, rounded for reading (accuracies in per cent with one decimal and their deviation);
- * CSV has every figure as it is in the JSON, a column each, empty where nothing was measured. */
+ * Markdown and text show the same cells, rounded for reading (accuracies in per cent with one decimal and their
+ * deviation); CSV has every figure as it is in the JSON, a column each, empty where nothing was measured. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -17,7 +17,7 @@ enum {
     CELL = 32
 };
 
-/* ---- cells ---------------------------------------------------------------------------------------------------------- */
+/* ---- cells ------------------------------------------------------------------------------------------------------- */
 
 struct grid {
     size_t n_columns, n_rows;
@@ -155,7 +155,7 @@ static void fill_consensus(struct grid *grid, const json_t *rows)
     number_column(grid, rows, "seconds", "seconds", 1, 2);
 }
 
-/* ---- around the tables ----------------------------------------------------------------------------------------------- */
+/* ---- around the tables ------------------------------------------------------------------------------------------- */
 
 static long long count_of(const json_t *table, const char *key)
 {
@@ -171,7 +171,8 @@ static void put_caption(struct buf *out, const json_t *table)
                      count_of(table, "labels_used"), count_of(table, "annotators"), count_of(table, "instances_used"),
                      count_of(table, "features"), count_of(table, "classes"));
     if (strcmp(text_of(table, "basis"), "gold") == 0)
-        (void)buf_printf(out, "Accuracy on %lld gold labels of split %s", count_of(table, "n"), text_of(table, "split"));
+        (void)buf_printf(out, "Accuracy on %lld gold labels of split %s", count_of(table, "n"),
+                         text_of(table, "split"));
     else
         (void)buf_printf(out, "No gold of split test or valid: by labels held out in %lld folds", folds);
     if (strcmp(text_of(table, "basis"), "gold") == 0 && folds > 0)
@@ -206,7 +207,7 @@ static void put_consensus_caption(struct buf *out, const json_t *consensus)
                      count_of(consensus, "n"));
 }
 
-/* ---- Markdown -------------------------------------------------------------------------------------------------------- */
+/* ---- Markdown ---------------------------------------------------------------------------------------------------- */
 
 static void grid_markdown(struct buf *out, const struct grid *grid)
 {
@@ -245,7 +246,7 @@ enum amx_status face_off_markdown(const json_t *table, struct buf *out)
     return out->status;
 }
 
-/* ---- text ------------------------------------------------------------------------------------------------------------ */
+/* ---- text -------------------------------------------------------------------------------------------------------- */
 
 static void grid_text(struct buf *out, const struct grid *grid)
 {
@@ -287,7 +288,7 @@ enum amx_status face_off_text(const json_t *table, struct buf *out)
     return out->status;
 }
 
-/* ---- CSV ------------------------------------------------------------------------------------------------------------- */
+/* ---- CSV --------------------------------------------------------------------------------------------------------- */
 
 static void csv_cell(struct buf *out, const json_t *value)
 {
@@ -305,8 +306,8 @@ static void csv_cell(struct buf *out, const json_t *value)
 static void csv_row(struct buf *out, const char *section, const json_t *row)
 {
     static const char *const spreads[] = {
-        "accuracy", "balanced_accuracy", "log_loss", "brier", "calibration_error", "annotator_auroc",
-        "held_out_log_likelihood", "risk_rank"};
+        "accuracy",        "balanced_accuracy",       "log_loss", "brier", "calibration_error",
+        "annotator_auroc", "held_out_log_likelihood", "risk_rank"};
 
     (void)buf_text(out, section);
     csv_cell(out, json_object_get(row, "method"));

@@ -145,7 +145,8 @@ class FaceOffs(Case):
         second = self.api.post(path + "/face-offs", body, expect=202).json
         body["methods"].reverse()
         self.assertEqual(self.api.post(path + "/face-offs", body, expect=200).json["id"], second["id"])
-        self.assertNotEqual(self.api.post(path + "/face-offs", {**body, "seed": 2}, expect=202).json["id"], second["id"])
+        third = self.api.post(path + "/face-offs", {**body, "seed": 2}, expect=202).json
+        self.assertNotEqual(third["id"], second["id"])
         for run in self.api.get(path + "/face-offs").json["items"]:
             self.api.post(path + "/training-runs/%d/cancel" % run["id"], expect=202)
         self.assertEqual(self.api.wait(name, first, "cancelled")["metrics"], {})
@@ -334,7 +335,8 @@ class Commands(unittest.TestCase):
     def test_attack_reaches_its_share(self):
         with open(os.path.join(DIGITS, "labels.csv"), encoding="utf-8") as file:
             before = file.read()
-        for attack, kind in (("random", "spammer"), ("flip", "adversary"), ("collude", "colluders"), ("constant", "constant")):
+        kinds = {"random": "spammer", "flip": "adversary", "collude": "colluders", "constant": "constant"}
+        for attack, kind in kinds.items():
             self.simulate(attack, "--attack", attack, "--share", "25%")
             labels = self.read(attack, "labels.csv").decode()
             self.assertTrue(labels.startswith(before), "the labels that were there stay, in their order")

@@ -13,7 +13,7 @@ enum {
     C = 5
 };
 
-/* ---- a small folder in memory ------------------------------------------------------------------------------------- */
+/* ---- a small folder in memory ------------------------------------------------------------------------------------ */
 
 struct folder {
     struct data_dir dir;
@@ -72,16 +72,11 @@ static void folder_done(struct folder *f)
 
 static struct sim_options options_of(enum sim_mode mode)
 {
-    return (struct sim_options){.mode = mode,
-                                .seed = 3,
-                                .n_annotators = 10,
-                                .labels_low = 3,
-                                .labels_high = 3,
-                                .n_hidden = 1,
-                                .hidden = {16}};
+    return (struct sim_options){
+        .mode = mode, .seed = 3, .n_annotators = 10, .labels_low = 3, .labels_high = 3, .n_hidden = 1, .hidden = {16}};
 }
 
-/* ---- random numbers ------------------------------------------------------------------------------------------------ */
+/* ---- random numbers ---------------------------------------------------------------------------------------------- */
 
 TEST(streams_repeat_and_differ)
 {
@@ -148,7 +143,7 @@ TEST(below_and_shuffle_stay_inside)
     CHECK(in_order < 10);
 }
 
-/* ---- habits -------------------------------------------------------------------------------------------------------- */
+/* ---- habits ------------------------------------------------------------------------------------------------------ */
 
 TEST(every_habit_is_a_distribution_with_its_accuracy)
 {
@@ -158,7 +153,8 @@ TEST(every_habit_is_a_distribution_with_its_accuracy)
     struct folder f;
 
     folder_init(&f, true, 0);
-    options.kinds = "expert=1:0.9,careless=1,class_confuser=1,region_blind=1,spammer=1,constant=1,adversary=1,colluders=2";
+    options.kinds =
+        "expert=1:0.9,careless=1,class_confuser=1,region_blind=1,spammer=1,constant=1,adversary=1,colluders=2";
     CHECK(simulation_make(&f.dir, &options, &s, NULL) == AMX_OK);
     CHECK_INT(s.n_annotators, 9);
     for (size_t a = 0; a < s.n_annotators; a++) {
@@ -262,10 +258,22 @@ static void refused(const char *kinds, unsigned labels, bool features)
 
 TEST(wrong_lists_are_refused)
 {
-    static const char *const wrong[] = {"",           "expert",        "expert=",        "=3",
-                                        "expert=-1",  "expert=1:",     "expert=1:1.1",   "nobody=1",
-                                        "spammer=1:.5", "expert=1,",   "expert=30%",     "expert=50%,careless=1",
-                                        "expert=0",   "network=1",     "given=1",        "expert=%"};
+    static const char *const wrong[] = {"",
+                                        "expert",
+                                        "expert=",
+                                        "=3",
+                                        "expert=-1",
+                                        "expert=1:",
+                                        "expert=1:1.1",
+                                        "nobody=1",
+                                        "spammer=1:.5",
+                                        "expert=1,",
+                                        "expert=30%",
+                                        "expert=50%,careless=1",
+                                        "expert=0",
+                                        "network=1",
+                                        "given=1",
+                                        "expert=%"};
 
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++)
         refused(wrong[i], 1, true);
@@ -291,7 +299,7 @@ TEST(shares_are_handed_out_to_the_last_annotator)
     folder_done(&f);
 }
 
-/* ---- who is asked --------------------------------------------------------------------------------------------------- */
+/* ---- who is asked ------------------------------------------------------------------------------------------------ */
 
 static bool has_label(const struct simulation *s, const struct training_label *label)
 {
@@ -345,7 +353,7 @@ TEST(without_gold_there_is_nothing_to_label_from)
     folder_done(&f);
 }
 
-/* ---- networks ------------------------------------------------------------------------------------------------------- */
+/* ---- networks ---------------------------------------------------------------------------------------------------- */
 
 TEST(networks_learn_some_of_it_and_say_one_thing_each)
 {
@@ -389,7 +397,7 @@ TEST(networks_need_features_and_two_classes)
     folder_done(&f);
 }
 
-/* ---- attackers ------------------------------------------------------------------------------------------------------ */
+/* ---- attackers --------------------------------------------------------------------------------------------------- */
 
 static void attacked(enum sim_kind attack, double share, bool gold)
 {

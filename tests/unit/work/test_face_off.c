@@ -1,4 +1,5 @@
-/* Face-offs: ranks made by hand, the same figures at any number of threads, failed rows, requests, the table as text. */
+/* Face-offs: ranks made by hand, the same figures at any number of threads, failed rows, requests, the table as text.
+ */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,7 +16,7 @@ enum {
     A = 4
 };
 
-/* ---- data ---------------------------------------------------------------------------------------------------------- */
+/* ---- data -------------------------------------------------------------------------------------------------------- */
 
 static const char *const annotators[A] = {"ana", "ben", "cid", "dot"};
 static const char *const classes[] = {"no", "yes"};
@@ -98,9 +99,10 @@ static const char *word(const json_t *object, const char *key)
     return text != NULL ? text : "(none)";
 }
 
-/* ---- ranks --------------------------------------------------------------------------------------------------------- */
+/* ---- ranks ------------------------------------------------------------------------------------------------------- */
 
-static void set_row(struct face_off_row *row, struct face_off_fit *fits, const char *method, double first, double second)
+static void set_row(struct face_off_row *row, struct face_off_fit *fits, const char *method, double first,
+                    double second)
 {
     *row = (struct face_off_row){.method = method, .title = method, .fits = fits};
     for (int r = 0; r < 2; r++) {
@@ -171,7 +173,7 @@ TEST(the_crowd_ranks_by_likelihood_and_risks)
     CHECK_NEAR(rows[1].mean[FIGURE_RISK_RANK], 1, 1e-12);
 }
 
-/* ---- fits ---------------------------------------------------------------------------------------------------------- */
+/* ---- fits -------------------------------------------------------------------------------------------------------- */
 
 TEST(threads_change_nothing_but_the_time)
 {
@@ -296,8 +298,7 @@ TEST(progress_grows_to_the_end)
 {
     struct watch w = {0};
     struct face_off face_off = {.methods = {"madl", "majority_vote"}, .n_methods = 2, .repeat = 2, .seed = 1};
-    const struct face_off_options options = {
-        .threads = 2, .set = quick, .n_set = 3, .progress = watch, .context = &w};
+    const struct face_off_options options = {.threads = 2, .set = quick, .n_set = 3, .progress = watch, .context = &w};
     json_t *table = NULL;
     struct table t;
 
@@ -309,12 +310,12 @@ TEST(progress_grows_to_the_end)
     table_done(&t);
 }
 
-/* ---- requests ------------------------------------------------------------------------------------------------------- */
+/* ---- requests ---------------------------------------------------------------------------------------------------- */
 
 TEST(a_request_goes_to_its_row_and_back)
 {
-    json_t *object = json_pack("{s:[s,s], s:i, s:i, s:i}", "methods", "madl", "annot_mix", "repeat", 4, "seed", 9,
-                               "folds", 3);
+    json_t *object =
+        json_pack("{s:[s,s], s:i, s:i, s:i}", "methods", "madl", "annot_mix", "repeat", 4, "seed", 9, "folds", 3);
     struct face_off face_off, back;
     struct run_spec spec;
     char *text;
@@ -340,7 +341,7 @@ TEST(a_request_goes_to_its_row_and_back)
     free(text);
 }
 
-/* ---- text ----------------------------------------------------------------------------------------------------------- */
+/* ---- text -------------------------------------------------------------------------------------------------------- */
 
 static size_t count(const char *text, char c, char end)
 {
