@@ -118,7 +118,8 @@ static json_t *request_of(const struct words *w)
     json_t *object = json_object();
 
     for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
-        if (fields[i].text != NULL && json_object_set_new(object, fields[i].name, fields[i].value(fields[i].text)) != 0) {
+        if (fields[i].text != NULL &&
+            json_object_set_new(object, fields[i].name, fields[i].value(fields[i].text)) != 0) {
             json_decref(object);
             return NULL;
         }
@@ -236,8 +237,7 @@ static void show_search(const struct select_progress *p, void *context)
                        p->fit->epochs, p->eta_seconds);
     else
         (void)snprintf(text, sizeof text, "%sround %d/%d  candidate %zu/%zu  best %s  %.0f s left", which, p->rung + 1,
-                       p->rungs, p->candidate, p->candidates, p->method != NULL ? p->method : "-",
-                       p->eta_seconds);
+                       p->rungs, p->candidate, p->candidates, p->method != NULL ? p->method : "-", p->eta_seconds);
     progress_bar_draw(&watch->bar, (watch->repeat + p->fraction) / watch->repeats, text);
 }
 

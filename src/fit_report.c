@@ -44,9 +44,9 @@ void fit_result_done(struct fit_result *result)
 
 static double figure_of(const struct evaluation *e, enum figure figure)
 {
-    const double values[N_FIGURES] = {e->classes.accuracy, e->classes.balanced_accuracy, e->classes.log_loss,
-                                      e->classes.brier,    e->classes.ece,               e->classes.ece_debiased,
-                                      e->classes.ece_floor};
+    const double values[N_FIGURES] = {
+        e->classes.accuracy, e->classes.balanced_accuracy, e->classes.log_loss, e->classes.brier,
+        e->classes.ece,      e->classes.ece_debiased,      e->classes.ece_floor};
 
     return values[figure];
 }
@@ -117,8 +117,9 @@ static void print_figure(FILE *out, const char *name, const double *values, size
 
 static const char *basis_words(const char *basis)
 {
-    return strcmp(basis, "held_out") == 0 ? "never trained on" : strcmp(basis, "out_of_fold") == 0 ? "out of fold"
-                                                                                                : "trained on";
+    return strcmp(basis, "held_out") == 0      ? "never trained on"
+           : strcmp(basis, "out_of_fold") == 0 ? "out of fold"
+                                               : "trained on";
 }
 
 static void print_split(FILE *out, const struct fit_result *results, size_t n, enum split split, double *values)
@@ -142,8 +143,12 @@ static void print_split(FILE *out, const struct fit_result *results, size_t n, e
         (void)fputc('\n', out);
     }
     for (int figure = BALANCED_ACCURACY; figure < N_FIGURES; figure++) {
-        static const char *const shown[N_FIGURES] = {"accuracy", "balanced accuracy", "log loss", "Brier score",
-                                                     "calibration error (ECE)", "  its bias taken off",
+        static const char *const shown[N_FIGURES] = {"accuracy",
+                                                     "balanced accuracy",
+                                                     "log loss",
+                                                     "Brier score",
+                                                     "calibration error (ECE)",
+                                                     "  its bias taken off",
                                                      "  of a calibrated model"};
 
         collect(results, n, split, false, figure, values);
@@ -180,8 +185,9 @@ static void print_annotator_model(FILE *out, const struct fit_result *results, s
 
     if (split < 0)
         return;
-    (void)fprintf(out, "\nIs this label right? On %zu labels of split %s (%s):\n", results[0].splits[split].annotators.n,
-                  split_name((enum split)split), basis_words(results[0].splits[split].basis));
+    (void)fprintf(out, "\nIs this label right? On %zu labels of split %s (%s):\n",
+                  results[0].splits[split].annotators.n, split_name((enum split)split),
+                  basis_words(results[0].splits[split].basis));
     collect(results, n, (enum split)split, true, A_AUROC, values);
     print_figure(out, "AUROC", values, n, true);
     (void)fputc('\n', out);
@@ -285,11 +291,10 @@ static void print_selections(FILE *out, const struct run_request *request, const
         if (s == NULL)
             continue;
         text = jsonx_dump(json_object_get(json_array_get(json_object_get(s, "candidates"), 0), "settings"), &n_text);
-        (void)fprintf(out, "seed %llu: %s of %lld candidates in %.0f s, %s\n",
-                      (unsigned long long)request->seed + i, json_string_value(json_object_get(s, "method")),
+        (void)fprintf(out, "seed %llu: %s of %lld candidates in %.0f s, %s\n", (unsigned long long)request->seed + i,
+                      json_string_value(json_object_get(s, "method")),
                       (long long)json_integer_value(json_object_get(s, "n_candidates")),
-                      json_number_value(json_object_get(s, "seconds")),
-                      text != NULL ? text : "{}");
+                      json_number_value(json_object_get(s, "seconds")), text != NULL ? text : "{}");
         free(text);
     }
 }
@@ -321,18 +326,20 @@ enum amx_status fit_report_table(FILE *out, const struct run_request *request, c
                   "%s, seed %llu, %zu fit%s%s%s: %zu labels by %zu annotators on %zu instances, %zu features, "
                   "%zu classes\n",
                   request->method, (unsigned long long)request->seed, n, n == 1 ? "" : "s",
-                  request->ensemble > 1 ? " (ensemble)" : "", request->folds > 0 ? " (folds)" : "", set->n_labels, set->n_annotators, set->n_instances,
-                  set->n_features, set->n_classes);
+                  request->ensemble > 1 ? " (ensemble)" : "", request->folds > 0 ? " (folds)" : "", set->n_labels,
+                  set->n_annotators, set->n_instances, set->n_features, set->n_classes);
     (void)fprintf(out, "%.2f s, %.0f labels/s in one thread, kernel %s\n", all_seconds(results, n),
                   median_speed(results, n, values), amx_kernel_name());
     print_selections(out, request, results, n);
     for (int split = SPLIT_TEST; split >= SPLIT_VALID; split--)
         print_split(out, results, n, (enum split)split, values);
-    if (request->folds > 0 || (!results[0].splits[SPLIT_TEST].has_classes && !results[0].splits[SPLIT_VALID].has_classes))
+    if (request->folds > 0 ||
+        (!results[0].splits[SPLIT_TEST].has_classes && !results[0].splits[SPLIT_VALID].has_classes))
         print_split(out, results, n, SPLIT_TRAIN, values);
     else if (results[0].splits[SPLIT_TRAIN].majority.n > 0)
         (void)fprintf(out, "  %-26s %7.2f %%   on the %zu training instances with gold\n", "majority vote",
-                      results[0].splits[SPLIT_TRAIN].majority.accuracy * 100, results[0].splits[SPLIT_TRAIN].majority.n);
+                      results[0].splits[SPLIT_TRAIN].majority.accuracy * 100,
+                      results[0].splits[SPLIT_TRAIN].majority.n);
     print_held_out(out, results, n, values);
     print_annotator_model(out, results, n, values);
     free(values);

@@ -28,8 +28,8 @@ struct class_scores {
  * norm; Roelofs, Cain, Shlens, Mozer: Mitigating Bias in Calibration Error Estimation, AISTATS 2022):
  * - ece_debiased = max(0, 2 ece - sum_b (n_b / n) E|Y_b - c_b|) with Y_b normal around a_b with variance
  *   a_b (1 - a_b) / n_b: the error expected if the same were drawn again, minus the error seen, is the estimate of the
- *   bias, and that is taken off once. The article resamples Y_b; here the expectation of |Y - c| of a normal Y, which has
- *   a closed form, is used, so equal input gives equal bits. Never over ece.
+ *   bias, and that is taken off once. The article resamples Y_b; here the expectation of |Y - c| of a normal Y, which
+ *   has a closed form, is used, so equal input gives equal bits. Never over ece. Near 0 some bias is left.
  * - ece_floor = sum_b (n_b / n) E|Z_b| with Z_b normal around 0 with variance sum_{i in b} c_i (1 - c_i) / n_b^2: the
  *   ece of a model whose confidences are exactly right, on as many instances with the same confidences. An ece near its
  *   floor shows no miscalibration. */
@@ -63,8 +63,8 @@ AMX_CHECK enum amx_status binary_scores_of(const float *score, const unsigned ch
                                            struct binary_scores *out);
 
 /* A mean of values that come in groups (labels of one instance), whose values may depend on one another within a
- * group: standard error of the mean with clusters, sqrt(G / (G - 1) sum_g (S_g - n_g m)^2) / n for G groups of n_g values
- * with sum S_g and n values in all (Liang, Zeger 1986). */
+ * group: standard error of the mean with clusters, sqrt(G / (G - 1) sum_g (S_g - n_g m)^2) / n for G groups of n_g
+ * values with sum S_g and n values in all (Liang, Zeger 1986). */
 struct grouped_mean {
     size_t n, groups;
     double sum, sum_squares, sum_cross, size_squares; /* of S_g, S_g^2, S_g n_g, n_g^2 */

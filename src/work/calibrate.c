@@ -17,8 +17,8 @@ enum {
     LEAST_ROWS = 500,
     STEPS = 24 /* of the section: the last interval is 4.6 * 0.618^24 = 5e-5 wide */
 };
-#define MOST_CELLS 20000000.0 /* of confusion matrices per point */
-#define LOG_RANGE 2.302585092994046 /* ln 10 */
+#define MOST_CELLS 20000000.0        /* of confusion matrices per point */
+#define LOG_RANGE  2.302585092994046 /* ln 10 */
 
 /* The rows and labels looked at, copied together. */
 struct sample {
@@ -50,7 +50,8 @@ static void sample_done(struct sample *s)
 static size_t rows_of(const struct part *part, const struct amx_model_info *info, bool by_gold)
 {
     const double C = (double)part->n_classes, n = (double)(part->n - part->first);
-    double most = (double)MOST_ROWS / (by_gold || info->folds == 0 ? info->ensemble : fmax(1, info->ensemble / info->folds));
+    double most =
+        (double)MOST_ROWS / (by_gold || info->folds == 0 ? info->ensemble : fmax(1, info->ensemble / info->folds));
     double labels = (double)(part->n_labels - part->first_label) / fmax(1, n);
 
     if (!by_gold)
@@ -104,8 +105,7 @@ static enum amx_status loss_at(struct amx_model *model, const struct sample *s, 
                                struct amx_error *err)
 {
     const size_t C = s->part.n_classes;
-    const struct pieces_of of = {model, &s->part, s->by_gold ? 0 : PIECE_ANNOTATION, NULL,
-                                 s->by_gold ? NULL : s->fold};
+    const struct pieces_of of = {model, &s->part, s->by_gold ? 0 : PIECE_ANNOTATION, NULL, s->by_gold ? NULL : s->fold};
     struct pieces *pieces = NULL;
     const struct piece *piece = NULL;
     double sum = 0, n = 0;

@@ -1,6 +1,7 @@
 /* evaluate.c - a model against gold and against labels: class model, consensus and annotator model by split.
  *
- * One pass over each split, piece by piece. Gold never reaches a fit from here: the model is finished when this runs. */
+ * One pass over each split, piece by piece. Gold never reaches a fit from here: the model is finished when this runs.
+ */
 #include "work/evaluate.h"
 
 #include <math.h>

@@ -86,11 +86,13 @@ enum amx_status evaluate_compare(const struct amx_model *model, const struct amx
     enum amx_status status = AMX_OK;
 
     amx_model_info(other, &info);
-    if (own == NULL || others == NULL || number == NULL || fold == NULL || match_annotators(&info, set, number) != AMX_OK)
+    if (own == NULL || others == NULL || number == NULL || fold == NULL ||
+        match_annotators(&info, set, number) != AMX_OK)
         status = error_set(err, AMX_NO_MEMORY, "Out of memory.");
     else if (info.folds == 0 || data->data.fold == NULL || info.n_classes != set->n_classes ||
              info.n_features != set->n_features)
-        status = error_set(err, AMX_INVALID, "Two models are compared out of fold, with the same classes and features.");
+        status =
+            error_set(err, AMX_INVALID, "Two models are compared out of fold, with the same classes and features.");
     if (status == AMX_OK) {
         const struct pieces_of of = {model, &part, PIECE_ANNOTATION, NULL, data->data.fold};
 

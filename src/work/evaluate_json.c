@@ -29,8 +29,8 @@ json_t *evaluation_json(const struct evaluation *evaluation, enum run_gold_use g
                                "balanced_accuracy", s->balanced_accuracy, "log_loss", s->log_loss, "brier", s->brier,
                                "ece", s->ece, "ece_debiased", s->ece_debiased, "ece_floor", s->ece_floor, "n",
                                (json_int_t)s->n, "basis", evaluation->basis, "gold_use", run_gold_use_name(gold_use));
-    int failed = put_share(object, "majority_vote_accuracy", "majority_vote_interval", "majority_vote_n",
-                           &evaluation->majority);
+    int failed =
+        put_share(object, "majority_vote_accuracy", "majority_vote_interval", "majority_vote_n", &evaluation->majority);
 
     failed |= put_share(object, "consensus_accuracy", "consensus_interval", "consensus_n", &evaluation->consensus);
     if (failed) {

@@ -142,8 +142,7 @@ static void choose(struct pieces *p)
 enum amx_status pieces_next(struct pieces *p, const struct piece **out, struct amx_error *err)
 {
     struct piece *piece = &p->piece;
-    const struct amx_pairs_prediction wanted = {piece->p_class, piece->p_perf, piece->p_annotation,
-                                                piece->p_confusion};
+    const struct amx_pairs_prediction wanted = {piece->p_class, piece->p_perf, piece->p_annotation, piece->p_confusion};
     size_t last = piece->row + piece->n_rows;
     enum amx_status status;
 

@@ -9,10 +9,10 @@
 #include "util/jsonx.h"
 #include "work/run_request_int.h"
 
-#define MAX_SEED ((INT64_C(1) << 53) - 1)
-#define BUDGET_SECONDS 300.0
+#define MAX_SEED           ((INT64_C(1) << 53) - 1)
+#define BUDGET_SECONDS     300.0
 #define MAX_BUDGET_SECONDS 604800.0 /* a week */
-#define MAX_BUDGET_FITS 1000000
+#define MAX_BUDGET_FITS    1000000
 
 static const char *const GOLD_USES[] = {"evaluate", "calibrate", "train", NULL};
 static const char *const ACTIVATES[] = {"always", "never", "if_not_worse", NULL};
@@ -94,8 +94,9 @@ static enum amx_status merge_auto_methods(const json_t *object, const char *pref
 
         (void)jsonx_pointer_index(place, pointer, i);
         if (name == NULL || strcmp(name, "ground_truth") == 0)
-            return jsonx_fail(err, place, NULL, name == NULL ? "There is no such method to choose; see GET /v1/methods."
-                                                             : "ground_truth trains on gold labels; auto does not.");
+            return jsonx_fail(err, place, NULL,
+                              name == NULL ? "There is no such method to choose; see GET /v1/methods."
+                                           : "ground_truth trains on gold labels; auto does not.");
         for (size_t j = 0; j < i; j++) {
             if (automatic->methods[j] == name)
                 return jsonx_fail(err, place, NULL, "%s is named twice.", name);
@@ -114,7 +115,7 @@ static enum amx_status merge_auto(const json_t *object, const char *prefix, stru
     bool given;
     enum amx_status status;
 
-    if (json_is_real(json_object_get(object, "budget_seconds")) || json_is_integer(json_object_get(object, "budget_seconds"))) {
+    if (json_is_number(json_object_get(object, "budget_seconds"))) {
         if (json_number_value(json_object_get(object, "budget_seconds")) <= 0)
             return jsonx_fail(err, prefix, "budget_seconds", "budget_seconds must be over 0.");
         l->has_seconds = true;
@@ -163,9 +164,9 @@ static enum amx_status merge_auto_layer(const json_t *object, const char *prefix
 static enum amx_status merge_layer(const json_t *object, const char *prefix, bool drop_foreign, struct layers *l,
                                    struct amx_error *err)
 {
-    static const char *const fields[] = {"method",   "seed",     "ensemble",       "folds",       "gold_use", "settings",
-                                         "activate", "auto",     "budget_seconds", "budget_fits", "select",   "methods",
-                                         NULL};
+    static const char *const fields[] = {"method",   "seed",     "ensemble", "folds",          "gold_use",
+                                         "settings", "activate", "auto",     "budget_seconds", "budget_fits",
+                                         "select",   "methods",  NULL};
     struct run_request *request = &l->request;
     int64_t seed = (int64_t)request->seed, ensemble = request->ensemble, folds = -1;
     int gold_use = (int)request->gold_use, activate = (int)request->activate;
@@ -291,7 +292,8 @@ enum amx_status run_request_check(const struct run_request *request, const char 
     struct amx_error own;
 
     if (request->activate == RUN_ACTIVATE_IF_NOT_WORSE && request->folds == 0)
-        return jsonx_fail(err, prefix, "activate", "if_not_worse compares models out of fold: it needs folds, 2 to 20.");
+        return jsonx_fail(err, prefix, "activate",
+                          "if_not_worse compares models out of fold: it needs folds, 2 to 20.");
     if (run_request_is_auto(request) && request->automatic.select == RUN_SELECT_VALID &&
         request->gold_use == RUN_GOLD_EVALUATE)
         return jsonx_fail(err, prefix, "select", "select valid uses gold: gold_use must be calibrate or train.");

@@ -7,9 +7,9 @@
  * defaults have for another method is dropped. The table of settings is the learner's (amx_setting_fields), so a
  * setting is described once.
  *
- * Methods: those of amx_methods() and "auto", which chooses among them (crowd/select.h) and takes every setting: what is
- * given (differs from the published default) holds for all its candidates. A project without features
- * has the methods that work on labels alone instead (label_only; crowd/aggregate.h), which have no settings. */
+ * Methods: those of amx_methods() and "auto", which chooses among them (crowd/select.h) and takes every setting: what
+ * is given (differs from the published default) holds for all its candidates. A project without features has the
+ * methods that work on labels alone instead (label_only; crowd/aggregate.h), which have no settings. */
 #ifndef WORK_RUN_REQUEST_H
 #define WORK_RUN_REQUEST_H
 

@@ -40,9 +40,9 @@ enum amx_status run_method_find(const char *name, size_t n_features, const char 
     if (*out != NULL)
         return AMX_OK;
     if (learned != NULL)
-        return jsonx_fail(err, prefix, "method",
-                          "The method %s needs features, and this project has none; dawid_skene, glad, mace ... do not.",
-                          learned);
+        return jsonx_fail(
+            err, prefix, "method",
+            "The method %s needs features, and this project has none; dawid_skene, glad, mace ... do not.", learned);
     if (plain != NULL)
         return jsonx_fail(err, prefix, "method",
                           "The method %s works on labels alone: for projects without features, and for consensus.",
@@ -158,13 +158,13 @@ static json_t *fields_of_auto(void)
         "[{s:s, s:s, s:i, s:i, s:i, s:b, s:n, s:s, s:s}, {s:s, s:s, s:n, s:i, s:i, s:b, s:n, s:s, s:s},"
         " {s:s, s:s, s:s, s:n, s:n, s:b, s:[s, s], s:s, s:s}, {s:s, s:s, s:n, s:n, s:n, s:b, s:n, s:s, s:s}]",
         "name", "budget_seconds", "type", "real", "default", 300, "minimum", 0, "maximum", 604800, "exclusive_minimum",
-        1, "choices", "source", source, "description", "Seconds to search in. With budget_fits alone: no limit.", "name",
-        "budget_fits", "type", "integer", "default", "minimum", 1, "maximum", 1000000, "exclusive_minimum", 0, "choices",
-        "source", source, "description", "Cross-validations to search with; the choice then follows from the seed.",
-        "name", "select", "type", "choice", "default", "crowd", "minimum", "maximum", "exclusive_minimum", 0, "choices",
-        "crowd", "valid", "source", source, "description",
-        "Judge by the labels of the crowd, or by gold of split valid.", "name", "methods", "type", "methods", "default",
-        "minimum", "maximum", "exclusive_minimum", 0, "choices", "source", source, "description",
+        1, "choices", "source", source, "description", "Seconds to search in. With budget_fits alone: no limit.",
+        "name", "budget_fits", "type", "integer", "default", "minimum", 1, "maximum", 1000000, "exclusive_minimum", 0,
+        "choices", "source", source, "description",
+        "Cross-validations to search with; the choice then follows from the seed.", "name", "select", "type", "choice",
+        "default", "crowd", "minimum", "maximum", "exclusive_minimum", 0, "choices", "crowd", "valid", "source", source,
+        "description", "Judge by the labels of the crowd, or by gold of split valid.", "name", "methods", "type",
+        "methods", "default", "minimum", "maximum", "exclusive_minimum", 0, "choices", "source", source, "description",
         "Names of the methods to choose among; left out: the default candidates.");
 }
 
@@ -184,9 +184,9 @@ json_t *run_request_methods_json(void)
     int failed = items == NULL || alone == NULL;
 
     for (size_t i = 0; i < n; i++)
-        failed |= json_array_append_new(items, method_json(m[i].name, m[i].title, m[i].source, m[i].help,
-                                                           m[i].needs_gold, settings_of_method(m[i].name),
-                                                           json_array()));
+        failed |=
+            json_array_append_new(items, method_json(m[i].name, m[i].title, m[i].source, m[i].help, m[i].needs_gold,
+                                                     settings_of_method(m[i].name), json_array()));
     failed |= json_array_append_new(
         items, method_json(AUTO, "Choose for me",
                            "Seven risks judged by cross-validation on the labels of the crowd, after annot-mix, ECAI "
@@ -194,8 +194,8 @@ json_t *run_request_methods_json(void)
                            "Chooses method and settings without gold labels, then trains the best on all labels.",
                            false, settings_of_method(AUTO), fields_of_auto()));
     for (size_t i = 0; i < n_plain; i++)
-        failed |= json_array_append_new(alone, method_json(plain[i].name, plain[i].title, plain[i].source, plain[i].help,
-                                                           false, json_array(), json_array()));
+        failed |= json_array_append_new(alone, method_json(plain[i].name, plain[i].title, plain[i].source,
+                                                           plain[i].help, false, json_array(), json_array()));
     if (failed) {
         json_decref(items);
         json_decref(alone);

@@ -34,8 +34,10 @@ static void make_labels(const struct crowd_kind *k, struct crowd *c, size_t i, s
         bool right = chance(state) < 0.95 - 0.05 * (double)(a % 10);
         size_t other = (truth + 1 + (size_t)(chance(state) * (double)(C - 1))) % C;
 
-        c->label[c->rows.n_labels++] = (struct training_label){
-            (uint32_t)i, (uint32_t)a, (uint32_t)(k->all_wrong ? (truth + 1) % C : right ? truth : other)};
+        c->label[c->rows.n_labels++] = (struct training_label){(uint32_t)i, (uint32_t)a,
+                                                               (uint32_t)(k->all_wrong ? (truth + 1) % C
+                                                                          : right      ? truth
+                                                                                       : other)};
     }
 }
 
@@ -75,11 +77,12 @@ void crowd_make(const struct crowd_kind *k, struct crowd *c)
         (void)snprintf(c->names[i], sizeof c->names[0], "i%05zu", i);
         c->features[2 * i] = (float)(2 * cos(angle) + 2 * chance(&state) - 1);
         c->features[2 * i + 1] = (float)(2 * sin(angle) + 2 * chance(&state) - 1);
-        c->row[i] = (struct training_row){
-            .name = c->names[i],
-            .split = i < k->n_train ? SPLIT_TRAIN : i < k->n_train + k->n_valid ? SPLIT_VALID : SPLIT_TEST,
-            .feature_row = i,
-            .gold = k->no_gold ? -1 : (int32_t)((truth + k->turn_gold) % C)};
+        c->row[i] = (struct training_row){.name = c->names[i],
+                                          .split = i < k->n_train                ? SPLIT_TRAIN
+                                                   : i < k->n_train + k->n_valid ? SPLIT_VALID
+                                                                                 : SPLIT_TEST,
+                                          .feature_row = i,
+                                          .gold = k->no_gold ? -1 : (int32_t)((truth + k->turn_gold) % C)};
         make_labels(k, c, i, truth, &state);
     }
 }

@@ -47,7 +47,8 @@ TEST(the_fold_of_a_name_is_the_documented_hash)
 /* ---- gold ----------------------------------------------------------------------------------------------------------
  */
 
-static void hash_with_gold(const char *method, unsigned turn_gold, enum run_gold_use gold_use, char out[DIGEST_HEX_BYTES])
+static void hash_with_gold(const char *method, unsigned turn_gold, enum run_gold_use gold_use,
+                           char out[DIGEST_HEX_BYTES])
 {
     const struct crowd_kind kind = {
         .n_train = 90, .n_valid = 30, .n_test = 30, .held_labels = true, .turn_gold = turn_gold};
@@ -287,12 +288,8 @@ TEST(metrics_are_those_of_one_instance_after_another)
 TEST(an_instance_with_more_labels_than_a_piece_holds_is_counted_once)
 {
     /* 700 classes: 8 matrices to a piece, 20 labels to an instance. */
-    const struct crowd_kind kind = {.n_train = 40,
-                                    .n_test = 5,
-                                    .n_classes = 700,
-                                    .n_annotators = 25,
-                                    .labels_each = 20,
-                                    .held_labels = true};
+    const struct crowd_kind kind = {
+        .n_train = 40, .n_test = 5, .n_classes = 700, .n_annotators = 25, .labels_each = 20, .held_labels = true};
 
     compare_with_slow(&kind, 2, 1);
 }

@@ -282,7 +282,8 @@ TEST(auto_has_fields_of_its_own)
     CHECK_STR(back.automatic.methods[0], "annot_mix");
     CHECK_INT(back.settings.epochs, 3);
     /* The same in an object; both budgets. */
-    CHECK_INT(parse("{\"method\":\"auto\",\"auto\":{\"budget_fits\":12,\"budget_seconds\":7.5}}", NULL, &r, &err), AMX_OK);
+    CHECK_INT(parse("{\"method\":\"auto\",\"auto\":{\"budget_fits\":12,\"budget_seconds\":7.5}}", NULL, &r, &err),
+              AMX_OK);
     CHECK_INT(r.automatic.budget_fits, 12);
     CHECK_NEAR(r.automatic.budget_seconds, 7.5, 0);
     /* A project whose default is auto, and a run that is not. */
@@ -294,10 +295,13 @@ TEST(without_features_there_are_the_methods_of_labels_alone)
 {
     static const struct {
         const char *text, *pointer;
-    } wrong[] = {{"{\"method\":\"annot_mix\"}", "/method"},    {"{\"method\":\"auto\"}", "/method"},
+    } wrong[] = {{"{\"method\":\"annot_mix\"}", "/method"},
+                 {"{\"method\":\"auto\"}", "/method"},
                  {"{\"settings\":{\"epochs\":1}}", "/settings/epochs"},
-                 {"{\"folds\":5}", "/folds"},                  {"{\"ensemble\":2}", "/ensemble"},
-                 {"{\"gold_use\":\"calibrate\"}", "/gold_use"}, {"{\"method\":\"best\"}", "/method"}};
+                 {"{\"folds\":5}", "/folds"},
+                 {"{\"ensemble\":2}", "/ensemble"},
+                 {"{\"gold_use\":\"calibrate\"}", "/gold_use"},
+                 {"{\"method\":\"best\"}", "/method"}};
     struct run_request r, back;
     struct amx_error err;
     json_t *body;
