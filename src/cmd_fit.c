@@ -237,7 +237,7 @@ static void show_search(const struct select_progress *p, void *context)
                        p->fit->epochs, p->eta_seconds);
     else
         (void)snprintf(text, sizeof text, "%sround %d/%d  candidate %zu/%zu  best %s  %.0f s left", which, p->rung + 1,
-                       p->rungs, p->candidate, p->candidates, p->method != NULL ? p->method : "-", p->eta_seconds);
+                       (int)SELECT_RUNGS, p->candidate, p->candidates, p->method != NULL ? p->method : "-", p->eta_seconds);
     progress_bar_draw(&watch->bar, (watch->repeat + p->fraction) / watch->repeats, text);
 }
 

@@ -117,7 +117,7 @@ static enum amx_status fit_best(const struct amx_data *data, const struct select
         struct amx_error why;
 
         memset(&why, 0, sizeof why);
-        last.progress.rung = last.progress.rungs = select_rungs(o);
+        last.progress.rung = SELECT_RUNGS;
         last.progress.candidate = last.progress.candidates = 1;
         last.progress.method = chosen.method;
         last_options(o, &chosen, &last, &fit);
@@ -156,7 +156,7 @@ size_t select_memory(const struct amx_data *data, const struct select_options *o
         else
             select_largest(&source, i - source.n_methods, &candidate);
         /* What does not fit in a size_t cannot be trained and is listed as failed. */
-        select_fit_options(&ground, &candidate, select_rungs(options) - 1, &fit);
+        select_fit_options(&ground, &candidate, SELECT_RUNGS - 1, &fit);
         bytes = amx_fit_memory(data, &fit);
         searching = bytes > searching && bytes != SIZE_MAX ? bytes : searching;
         last_options(options, &candidate, NULL, &fit);
@@ -188,7 +188,6 @@ enum amx_status select_fit(const struct amx_data *data, const struct select_opti
     result.candidates = outcome.candidates;
     result.n_candidates = outcome.n;
     result.rung = outcome.rung;
-    result.rungs = select_rungs(options);
     result.search_seconds = outcome.seconds;
     outcome.candidates = NULL;
     *out = result;

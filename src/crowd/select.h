@@ -5,13 +5,14 @@
  * the crowd's labels alone: the seven risks of risks.h, ranked among the candidates; the smallest mean rank wins.
  *
  * Schedule (successive halving on epochs). Three rungs train with a quarter, a half and all of a candidate's epochs,
- * rounded up, each with a learning rate that falls to 0 within them; and when an ensemble is asked for, a fourth judges
- * ensembles of up to SELECT_MEMBERS without each fold: what is best alone need not be best together, and luck averages
- * out. The better half and the candidates that are always there take turns in going on to the next rung, until its
- * part of the budget is used up; the parts are equal.
- * - budget_fits counts cross-validations with all epochs; one at a quarter of the epochs counts 1/4, one of ensembles
- *   as much as they have members. Seed and budget_fits decide everything: the same choice at any number of threads, on
- *   any day (unless budget_seconds is given too, and is over first).
+ * rounded up, each with a learning rate that falls to 0 within them. The fourth repeats the cross-validation on
+ * SELECT_SPLITS other ways to deal out the folds, and if an ensemble is asked for, with SELECT_MEMBERS members without
+ * each fold: a few hundred instances make one split a matter of luck, and what is best alone need not be best
+ * together. The better half and the candidates that are always there take turns in going on to the next rung, until its
+ * part of the budget is used up: an eighth, an eighth, a quarter, a half.
+ * - budget_fits counts cross-validations with all epochs; one at a quarter of the epochs counts 1/4, one in the last
+ *   rung as many as it has splits and members. Seed and budget_fits decide everything: the same choice at any number
+ *   of threads, on any day (unless budget_seconds is given too, and is over first).
  * - budget_seconds: rung after rung until its share of the time is used up; how many candidates that are depends on the
  *   machine. Time ends the search, never the last fit.
  *
@@ -26,14 +27,14 @@
 enum {
     SELECT_FOLDS = 5,
     SELECT_RUNGS = 4,
-    SELECT_MEMBERS = 4,
+    SELECT_SPLITS = 4,
+    SELECT_MEMBERS = 2,
     SELECT_MAX_METHODS = 16,
     SELECT_MAX_CANDIDATES = 4096
 };
 
 struct select_progress {
-    int rungs;                      /* how many are planned: SELECT_RUNGS with an ensemble, else one less */
-    int rung;                       /* 0 .. rungs - 1; `rungs`: the last fit */
+    int rung;                       /* 0 .. SELECT_RUNGS - 1; SELECT_RUNGS: the last fit */
     size_t candidate, candidates;   /* finished in this rung, of how many (budget_seconds: as far as is known) */
     double fraction;                /* of search and last fit, 0..1, never falling */
     double eta_seconds;             /* estimate for all that is left */
@@ -74,8 +75,8 @@ struct select_candidate {
     struct amx_settings settings; /* what a fit with all epochs has */
     bool always;                  /* published defaults, or the linear model */
     enum select_state state;
-    int rung;            /* the last it was judged in; -1 none */
-    int epochs, members; /* of that rung; members without each fold */
+    int rung;                    /* the last it was judged in; -1 none */
+    int epochs, splits, members; /* of that rung: ways to deal out folds, members without each fold */
     double risks[RISKS], ranks[RISKS];
     double score, deviation;      /* mean and deviation of the ranks */
     double valid_error;           /* NaN unless by_valid */
@@ -86,7 +87,7 @@ struct select_candidate {
 struct select_result {
     struct select_candidate *candidates; /* [n_candidates] best first: the first one was chosen */
     size_t n_candidates;
-    int rung, rungs; /* the last that was held; how many were planned */
+    int rung; /* the last that was held */
     double search_seconds;
     struct amx_fit_report report; /* of the last fit; loss_curve is this result's */
 };

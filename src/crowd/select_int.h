@@ -38,7 +38,7 @@ struct select_ground {
     const struct select_options *options;
     struct amx_data data; /* with the folds of the cross-validation */
     int folds;            /* SELECT_FOLDS, fewer with fewer labelled instances */
-    uint32_t *fold;       /* [N] */
+    uint32_t *fold;       /* [SELECT_SPLITS][N] */
     size_t *begin;        /* [N + 1] first label of each instance */
     struct risk_votes votes;
 };
@@ -46,14 +46,14 @@ struct select_ground {
 enum amx_status select_ground_init(struct select_ground *ground, const struct amx_data *data,
                                    const struct select_options *options, struct amx_error *err);
 void select_ground_done(struct select_ground *ground);
-int select_rungs(const struct select_options *options); /* planned */
 /* How many cross-validations with all epochs one in this rung counts for, and what amx_fit is asked for. */
 double select_rung_cost(const struct select_options *options, int rung);
 void select_fit_options(const struct select_ground *ground, const struct select_candidate *candidate, int rung,
                         struct amx_fit_options *out);
-/* Trains the members without each fold and fills in risks and valid_error. */
-enum amx_status select_judge(const struct select_ground *ground, const struct amx_fit_options *fit,
+/* Trains the members without each fold, on every split of the rung; fills in risks, valid_error, what it took. */
+enum amx_status select_judge(const struct select_ground *ground, int rung, const struct amx_fit_options *fit,
                              struct select_candidate *candidate, struct amx_error *err);
+int select_rung_splits(int rung);
 
 /* ---- select_search.c ---- */
 struct select_outcome {

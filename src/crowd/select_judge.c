@@ -54,9 +54,11 @@ static enum amx_status deal_folds(struct select_ground *ground, const struct sel
     }
     ground->folds = n < SELECT_FOLDS ? (int)n : SELECT_FOLDS;
     rng_seed(&rng, options->seed, 0, STREAM_FOLDS);
-    rng_shuffle(&rng, order, n);
-    for (size_t i = 0; i < n; i++)
-        ground->fold[order[i]] = (uint32_t)(i % (size_t)ground->folds);
+    for (size_t split = 0; split < SELECT_SPLITS; split++) {
+        rng_shuffle(&rng, order, n);
+        for (size_t i = 0; i < n; i++)
+            ground->fold[split * N + order[i]] = (uint32_t)(i % (size_t)ground->folds);
+    }
     free(order);
     return AMX_OK;
 }
@@ -79,7 +81,7 @@ enum amx_status select_ground_init(struct select_ground *ground, const struct am
     if ((status = check_data(data, &options->settings, err)) != AMX_OK)
         return status;
     ground->begin = calloc(data->n_instances + 1, sizeof *ground->begin);
-    ground->fold = calloc(data->n_instances, sizeof *ground->fold);
+    ground->fold = calloc(data->n_instances, SELECT_SPLITS * sizeof *ground->fold);
     if (ground->begin == NULL || ground->fold == NULL)
         return amx_fail_memory(err);
     for (size_t l = 0; l < data->n_labels; l++)
@@ -88,7 +90,6 @@ enum amx_status select_ground_init(struct select_ground *ground, const struct am
         ground->begin[i + 1] += ground->begin[i];
     if (deal_folds(ground, options) != AMX_OK || risk_votes_init(&labels, &ground->votes) != AMX_OK)
         return amx_fail_memory(err);
-    ground->data.fold = ground->fold;
     return AMX_OK;
 }
 
@@ -100,9 +101,9 @@ void select_ground_done(struct select_ground *ground)
     memset(ground, 0, sizeof *ground);
 }
 
-int select_rungs(const struct select_options *options)
+int select_rung_splits(int rung)
 {
-    return options->ensemble > 1 ? SELECT_RUNGS : SELECT_RUNGS - 1;
+    return rung == SELECT_RUNGS - 1 ? SELECT_SPLITS : 1;
 }
 
 static int rung_members(const struct select_options *options, int rung)
@@ -114,7 +115,7 @@ static int rung_members(const struct select_options *options, int rung)
 
 double select_rung_cost(const struct select_options *options, int rung)
 {
-    return SHARES[rung] * rung_members(options, rung);
+    return SHARES[rung] * rung_members(options, rung) * select_rung_splits(rung);
 }
 
 void select_fit_options(const struct select_ground *ground, const struct select_candidate *candidate, int rung,
@@ -225,9 +226,8 @@ static void chunk_row(struct chunk *c, const struct amx_data *data, size_t insta
 }
 
 static enum amx_status add_instance(struct chunk *c, const struct select_ground *ground, const struct amx_model *model,
-                                    size_t instance, struct risk_tally *tally, struct amx_error *err)
+                                    int fold, size_t instance, struct risk_tally *tally, struct amx_error *err)
 {
-    const int fold = (int)ground->fold[instance];
     enum amx_status status = AMX_OK;
 
     if (c->n_rows == c->max_rows && (status = chunk_flush(c, ground, model, fold, tally, err)) != AMX_OK)
@@ -246,10 +246,10 @@ static enum amx_status add_instance(struct chunk *c, const struct select_ground 
     return status;
 }
 
-static enum amx_status held_out_risks(const struct select_ground *ground, const struct amx_model *model,
-                                      const volatile int *cancel, double risks[RISKS], struct amx_error *err)
+static enum amx_status add_held_out(const struct select_ground *ground, const struct amx_model *model,
+                                    const uint32_t *folds, const volatile int *cancel, struct risk_tally *tally,
+                                    struct amx_error *err)
 {
-    struct risk_tally tally = {{0}, {0}};
     struct chunk chunk;
     enum amx_status status = AMX_OK;
 
@@ -258,14 +258,12 @@ static enum amx_status held_out_risks(const struct select_ground *ground, const 
     chunk.cancel = cancel;
     for (int fold = 0; fold < ground->folds && status == AMX_OK; fold++) {
         for (size_t i = 0; i < ground->data.n_instances && status == AMX_OK; i++) {
-            if ((int)ground->fold[i] == fold && ground->begin[i + 1] > ground->begin[i])
-                status = add_instance(&chunk, ground, model, i, &tally, err);
+            if ((int)folds[i] == fold && ground->begin[i + 1] > ground->begin[i])
+                status = add_instance(&chunk, ground, model, fold, i, tally, err);
         }
         if (status == AMX_OK)
-            status = chunk_flush(&chunk, ground, model, fold, &tally, err);
+            status = chunk_flush(&chunk, ground, model, fold, tally, err);
     }
-    if (status == AMX_OK)
-        risk_tally_end(&tally, risks);
     chunk_done(&chunk);
     return status;
 }
@@ -301,16 +299,38 @@ static enum amx_status valid_error(const struct select_ground *ground, const str
     return status;
 }
 
-enum amx_status select_judge(const struct select_ground *ground, const struct amx_fit_options *fit,
+enum amx_status select_judge(const struct select_ground *ground, int rung, const struct amx_fit_options *fit,
                              struct select_candidate *candidate, struct amx_error *err)
 {
-    struct amx_model *model = NULL;
-    enum amx_status status = amx_fit(&ground->data, fit, NULL, &model, err);
+    const int splits = select_rung_splits(rung);
+    const uint64_t seeds = UINT64_C(1) << 53;
+    struct risk_tally tally = {{0}, {0}};
+    double wrong = 0.0;
+    enum amx_status status = AMX_OK;
 
-    if (status == AMX_OK)
-        status = held_out_risks(ground, model, fit->cancel, candidate->risks, err);
-    if (status == AMX_OK && ground->options->by_valid)
-        status = valid_error(ground, model, fit->cancel, &candidate->valid_error, err);
-    amx_model_free(model);
-    return status;
+    for (int split = 0; split < splits && status == AMX_OK; split++) {
+        struct amx_fit_options options = *fit;
+        struct amx_data data = ground->data;
+        struct amx_model *model = NULL;
+        double error = (double)NAN;
+
+        data.fold = ground->fold + (size_t)split * data.n_instances;
+        options.seed = (fit->seed + (uint64_t)split) % seeds;
+        status = amx_fit(&data, &options, NULL, &model, err);
+        if (status == AMX_OK)
+            status = add_held_out(ground, model, data.fold, fit->cancel, &tally, err);
+        if (status == AMX_OK && ground->options->by_valid)
+            status = valid_error(ground, model, fit->cancel, &error, err);
+        wrong += error / splits;
+        amx_model_free(model);
+    }
+    if (status != AMX_OK)
+        return status;
+    risk_tally_end(&tally, candidate->risks);
+    candidate->valid_error = wrong;
+    candidate->rung = rung;
+    candidate->epochs = fit->settings.epochs;
+    candidate->members = fit->ensemble / fit->folds;
+    candidate->splits = splits;
+    return AMX_OK;
 }

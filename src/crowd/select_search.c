@@ -23,6 +23,9 @@
 #define KEEP_SHARE     0.5  /* of the candidates of a rung go on to the next */
 #define FITS_EPSILON   1e-9 /* of sums that should be whole */
 
+/* Of the budget, rung by rung. */
+static const double PARTS[SELECT_RUNGS] = {0.125, 0.125, 0.25, 0.5};
+
 struct search;
 
 struct trainer {
@@ -41,8 +44,7 @@ struct search {
     double begun;
     struct trainer *trainers; /* [n_trainers] */
     size_t n_trainers;
-    int stop; /* atomic: trainers end at the next batch */
-    int n_rungs;
+    int stop;        /* atomic: trainers end at the next batch */
     int rung;        /* written between rungs */
     double rung_end; /* seconds after `begun` when this rung should start no more; by time only */
     pthread_mutex_t mutex;
@@ -107,11 +109,8 @@ static const char *best_method(const struct search *s)
 static void report_locked(struct search *s)
 {
     double time = elapsed(s), done = s->units, cost = select_rung_cost(s->options, s->rung), fraction;
-    struct select_progress progress = {.rungs = s->n_rungs,
-                                       .rung = s->rung,
-                                       .candidate = s->judged,
-                                       .candidates = s->n_order,
-                                       .method = best_method(s)};
+    struct select_progress progress = {
+        .rung = s->rung, .candidate = s->judged, .candidates = s->n_order, .method = best_method(s)};
 
     for (size_t t = 0; t < s->n_trainers; t++)
         done += s->trainers[t].candidate != SIZE_MAX ? s->trainers[t].fraction * cost : 0.0;
@@ -129,7 +128,7 @@ static void on_fit_progress(const struct amx_progress *p, void *context)
     struct trainer *trainer = context;
 
     pthread_mutex_lock(&trainer->search->mutex);
-    trainer->fraction = p->fraction;
+    trainer->fraction = p->fraction / select_rung_splits(trainer->search->rung); /* of the split in work */
     pthread_mutex_unlock(&trainer->search->mutex);
 }
 
@@ -138,8 +137,8 @@ static void on_fit_progress(const struct amx_progress *p, void *context)
 /* Seconds that a candidate will probably take in this rung; 0 = no idea. */
 static double guess_locked(const struct search *s, const struct select_candidate *c)
 {
-    if (c != NULL && s->rung > 0 && c->epochs > 0)
-        return c->rung_seconds * select_rung_cost(s->options, s->rung) * c->settings.epochs / (c->epochs * c->members);
+    if (c != NULL && c->rung >= 0)
+        return c->rung_seconds * select_rung_cost(s->options, s->rung) / select_rung_cost(s->options, c->rung);
     return s->judged > 0 ? s->rung_seconds / (double)s->judged : 0.0;
 }
 
@@ -212,15 +211,11 @@ static void judge_one(struct trainer *trainer, size_t index, int threads)
     fit.cancel = &s->stop;
     fit.progress = on_fit_progress;
     fit.context = trainer;
-    status = select_judge(s->ground, &fit, &judged, &err);
+    status = select_judge(s->ground, s->rung, &fit, &judged, &err);
     judged.rung_seconds = (select_now() - begun) * threads;
     judged.seconds += judged.rung_seconds;
-    if (status == AMX_OK) {
-        judged.rung = s->rung;
-        judged.epochs = fit.settings.epochs;
-        judged.members = fit.ensemble / fit.folds;
+    if (status == AMX_OK)
         judged.state = SELECT_DROPPED; /* until the last rung is known */
-    }
     pthread_mutex_lock(&s->mutex);
     put_locked(s, index, &judged, status, &err);
     if (status == AMX_CANCELLED)
@@ -375,10 +370,20 @@ int64_t select_min_fits(size_t n_methods)
     return (int64_t)ceil(SELECT_FIRST_SHARE * (double)select_n_always(n_methods));
 }
 
-/* How many a rung can take with an equal part of what is left of the budget. */
+/* Of the budget, from this rung on. */
+static double parts_from(int rung)
+{
+    double sum = 0.0;
+
+    for (int r = rung; r < SELECT_RUNGS; r++)
+        sum += PARTS[r];
+    return sum;
+}
+
+/* How many a rung can take with its part of what is left of the budget. */
 static size_t affordable(const struct search *s)
 {
-    double left = (double)s->options->budget_fits - s->units, part = left / (s->n_rungs - s->rung);
+    double left = (double)s->options->budget_fits - s->units, part = left * PARTS[s->rung] / parts_from(s->rung);
     double cost = select_rung_cost(s->options, s->rung), n = floor(part / cost + FITS_EPSILON);
 
     if (n < 1.0 && left + FITS_EPSILON >= cost)
@@ -483,12 +488,12 @@ static enum amx_status rungs(struct search *s, struct amx_error *err)
     for (;;) {
         size_t n;
 
-        s->rung_end = s->options->budget_seconds * (s->rung + 1) / s->n_rungs;
+        s->rung_end = s->options->budget_seconds * (1.0 - parts_from(s->rung + 1));
         if ((status = run_rung(s, err)) != AMX_OK)
             return status;
         if (rank_rung(s, &n) != AMX_OK)
             return amx_fail_memory(err);
-        if (n == 0 || s->rung == s->n_rungs - 1 || s->timed_out)
+        if (n == 0 || s->rung == SELECT_RUNGS - 1 || s->timed_out)
             return AMX_OK;
         if (plan_next(s, n) != AMX_OK)
             return amx_fail_memory(err);
@@ -550,7 +555,6 @@ enum amx_status select_search(const struct select_ground *ground, const struct s
     s.ground = ground;
     s.options = ground->options;
     s.source = source;
-    s.n_rungs = select_rungs(s.options);
     s.begun = select_now();
     s.n_trainers = (size_t)s.options->threads;
     if (!conditions_init(&s))

@@ -52,11 +52,12 @@ static json_t *by_risk(const struct select_candidate *c, const double *values)
 
 static json_t *candidate_json(const struct select_candidate *c)
 {
-    return json_pack("{s:s, s:o, s:s, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:f, s:o}", "method", c->method,
+    return json_pack("{s:s, s:o, s:s, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:f, s:o}", "method", c->method,
                      "settings", chosen_settings(c), "state", select_state_name(c->state), "published", c->always,
                      "rung", c->rung >= 0 ? json_integer(c->rung) : json_null(), "epochs",
                      c->rung >= 0 ? json_integer(c->epochs) : json_null(), "members",
-                     c->rung >= 0 ? json_integer(c->members) : json_null(), "risks", by_risk(c, c->risks), "ranks",
+                     c->rung >= 0 ? json_integer(c->members) : json_null(), "splits",
+                     c->rung >= 0 ? json_integer(c->splits) : json_null(), "risks", by_risk(c, c->risks), "ranks",
                      by_risk(c, c->ranks), "score", jsonx_real_or_null(c->score), "deviation",
                      jsonx_real_or_null(c->deviation), "valid_error", jsonx_real_or_null(c->valid_error), "seconds",
                      c->seconds, "error", c->error[0] != '\0' ? json_string(c->error) : json_null());
@@ -100,9 +101,9 @@ json_t *selection_json(const struct select_result *result, const struct run_auto
                      run_select_name(automatic->select), "budget_seconds",
                      automatic->budget_seconds > 0 ? json_real(automatic->budget_seconds) : json_null(), "budget_fits",
                      automatic->budget_fits > 0 ? json_integer(automatic->budget_fits) : json_null(), "folds",
-                     (int)SELECT_FOLDS, "rung", result->rung, "rungs", result->rungs, "seconds", result->search_seconds,
-                     "n_candidates", (json_int_t)result->n_candidates, "n_finished", finished, "n_failed", failed,
-                     "candidates", table(result));
+                     (int)SELECT_FOLDS, "rung", result->rung, "rungs", (int)SELECT_RUNGS, "seconds",
+                     result->search_seconds, "n_candidates", (json_int_t)result->n_candidates, "n_finished", finished,
+                     "n_failed", failed, "candidates", table(result));
 }
 
 int selection_lift(json_t *object, json_t *metrics)

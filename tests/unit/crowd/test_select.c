@@ -72,7 +72,7 @@ static void make(struct made *m)
                                 .label_instance = m->instance,
                                 .label_annotator = m->annotator,
                                 .label_class = m->label};
-    m->options = (struct select_options){.seed = 3, .ensemble = 1, .threads = 1, .budget_fits = 12};
+    m->options = (struct select_options){.seed = 3, .ensemble = 1, .threads = 1, .budget_fits = 24};
     amx_settings_default(D, &m->options.settings);
     m->options.settings.n_hidden = 1; /* small and quick: kept for every candidate */
     m->options.settings.hidden[0] = 8;
@@ -191,37 +191,35 @@ static bool same_model(const struct amx_model *a, const struct amx_model *b)
     return same;
 }
 
-static void check_table(const struct select_result *r)
+static void check_table(const struct select_result *r, int members)
 {
-    enum {
-        LAST = 2 /* no ensemble: three rungs */
-    };
-    size_t of_rung[LAST + 1] = {0}, always = 0, last_always = 0;
+    static const int EPOCHS[SELECT_RUNGS] = {3, 5, 9, 9};
+    size_t of_rung[SELECT_RUNGS] = {0}, always = 0;
+    const int last = SELECT_RUNGS - 1;
 
-    CHECK_INT(r->rung, LAST);
-    CHECK_INT(r->rungs, LAST + 1);
+    CHECK_INT(r->rung, last);
     CHECK_INT(r->candidates[0].state, SELECT_FINISHED);
     for (size_t i = 0; i < r->n_candidates; i++) {
         const struct select_candidate *c = &r->candidates[i];
 
-        CHECK(c->rung >= 0 && c->rung <= LAST);
+        CHECK(c->rung >= 0 && c->rung <= last);
         of_rung[c->rung]++;
-        always += c->always ? 1 : 0;
-        last_always += c->always && c->rung == LAST ? 1 : 0;
-        CHECK_INT(c->epochs, c->rung == 0 ? 3 : c->rung == 1 ? 5 : 9);
-        CHECK_INT(c->state, c->rung == LAST ? SELECT_FINISHED : SELECT_DROPPED);
+        always += c->always && c->rung >= 2 ? 1 : 0;
+        CHECK_INT(c->epochs, EPOCHS[c->rung]);
+        CHECK_INT(c->members, c->rung == last ? members : 1);
+        CHECK_INT(c->splits, c->rung == last ? SELECT_SPLITS : 1);
+        CHECK_INT(c->state, c->rung == last ? SELECT_FINISHED : SELECT_DROPPED);
         CHECK(c->seconds > 0.0);
         for (size_t k = 0; k < RISKS; k++)
             CHECK(c->risks[k] >= 0.0 && c->risks[k] <= 1.0 && c->ranks[k] >= 1.0);
         if (i > 0 && c->rung == c[-1].rung)
             CHECK(c->score >= c[-1].score);
     }
-    /* 12 fits: 16 candidates at a quarter of the epochs, 8 at a half, 4 with all. */
-    CHECK_INT(r->n_candidates, 16);
-    CHECK_INT(of_rung[2], 4);
-    CHECK_INT(of_rung[1] + of_rung[2], 8);
-    CHECK_INT(always, 3);
-    CHECK(last_always >= 2); /* they take turns with the best */
+    /* 24 fits: an eighth are 12 candidates at a quarter of the epochs, another one 6 at a half. */
+    CHECK_INT(r->n_candidates, 12);
+    CHECK_INT(of_rung[1] + of_rung[2] + of_rung[3], 6);
+    CHECK(of_rung[3] >= 1 && of_rung[3] <= 3);
+    CHECK(always >= 2); /* they take turns with the best */
 }
 
 TEST(crowd_select_same_choice_on_any_number_of_threads)
@@ -235,7 +233,7 @@ TEST(crowd_select_same_choice_on_any_number_of_threads)
     CHECK_INT(select_fit(&m.data, &m.options, &first, &model, NULL), AMX_OK);
     if (model == NULL)
         return;
-    check_table(&first);
+    check_table(&first, 1);
     amx_model_info(model, &info);
     CHECK_STR(info.method, first.candidates[0].method);
     CHECK_INT(first.report.epochs, first.candidates[0].settings.epochs);
@@ -265,19 +263,12 @@ TEST(crowd_select_judges_ensembles_as_ensembles)
 
     make(&m);
     m.options.ensemble = 3;
-    m.options.budget_fits = 12;
     CHECK_INT(select_fit(&m.data, &m.options, &result, &model, NULL), AMX_OK);
     if (model == NULL)
         return;
     amx_model_info(model, &info);
     CHECK_INT(info.ensemble, 3);
-    CHECK_INT(result.rung, 3);
-    for (size_t i = 0; i < result.n_candidates; i++) {
-        const struct select_candidate *c = &result.candidates[i];
-
-        CHECK_INT(c->members, c->rung == 3 ? 3 : 1);
-        CHECK_INT(c->epochs, c->rung == 0 ? 3 : c->rung == 1 ? 5 : 9);
-    }
+    check_table(&result, SELECT_MEMBERS);
     amx_model_free(model);
     select_result_done(&result);
 }
@@ -329,7 +320,7 @@ TEST(crowd_select_by_valid)
         CHECK(result.candidates[i].valid_error >= result.candidates[0].valid_error);
         CHECK(result.candidates[i].valid_error <= 1.0);
     }
-    CHECK(result.candidates[0].valid_error < 0.3);
+    CHECK(result.candidates[0].valid_error < 0.5);
     amx_model_free(model);
     select_result_done(&result);
 }
@@ -534,7 +525,7 @@ TEST(crowd_select_progress)
     m.options.threads = 2;
     CHECK_INT(select_fit(&m.data, &m.options, &result, &model, NULL), AMX_OK);
     CHECK(w.calls > 3 && w.fit && !w.fell && !w.outside);
-    CHECK_INT(w.rung, 3);
+    CHECK_INT(w.rung, SELECT_RUNGS);
     CHECK_NEAR(w.fraction, 1.0, 1e-9);
     amx_model_free(model);
     select_result_done(&result);
@@ -547,7 +538,7 @@ TEST(crowd_select_cancel)
     struct amx_model *model = NULL;
 
     make(&m);
-    for (int rung = -1; rung <= 3; rung++) {
+    for (int rung = -1; rung <= SELECT_RUNGS; rung++) {
         struct watch w = {.cancel_at_rung = rung, .cancel = rung < 0 ? 1 : 0};
 
         m.options.progress = on_progress;

@@ -20,7 +20,7 @@ static void fill(struct select_candidate *candidates, size_t n)
         c->state = i == 0 ? SELECT_FINISHED : SELECT_DROPPED;
         c->rung = i == 0 ? 2 : 0;
         c->epochs = 6;
-        c->members = 1;
+        c->members = c->splits = 1;
         c->score = 1.0 + (double)i;
         c->valid_error = (double)NAN;
         c->always = i == 3 || i == n - 2 || i == n - 1;
@@ -32,7 +32,7 @@ static void fill(struct select_candidate *candidates, size_t n)
 TEST(selection_is_bounded_and_has_the_published_ones)
 {
     struct select_candidate *candidates = calloc(MANY, sizeof *candidates);
-    struct select_result result = {.candidates = candidates, .n_candidates = MANY, .rung = 2, .rungs = 3};
+    struct select_result result = {.candidates = candidates, .n_candidates = MANY, .rung = 2};
     const struct run_auto automatic = {.budget_fits = 100};
     json_t *json, *rows, *row;
     size_t published = 0, i;
