@@ -209,6 +209,7 @@ static enum amx_status take_given(struct simulation *s, struct amx_error *err)
     for (size_t a = 0; a < dir->annotators.n; a++) {
         (void)snprintf(s->annotators[a].name, sizeof s->annotators[a].name, "%s", dir->annotators.names[a]);
         s->annotators[a].kind = SIM_GIVEN;
+        s->annotators[a].counted = true;
     }
     s->n_given = dir->annotators.n;
     for (size_t l = 0; l < dir->n_labels; l++) {
@@ -235,10 +236,11 @@ static enum amx_status guess_truth(struct simulation *s, struct amx_error *err)
     return status;
 }
 
-/* Labels of split train by annotator: rows[first[a]..first[a + 1]). */
+/* Labels of split train by annotator a: first[a] to first[a + 1]. */
 struct workload {
     size_t *first;
-    uint32_t *rows, *order; /* order: annotators, shuffled */
+    uint32_t *rows, *classes; /* of each label */
+    uint32_t *order;          /* annotators, shuffled */
 };
 
 static bool workload_init(struct workload *work, const struct simulation *s)
@@ -248,9 +250,10 @@ static bool workload_init(struct workload *work, const struct simulation *s)
 
     work->first = calloc(A + 2, sizeof *work->first);
     work->rows = calloc(s->n_labels + 1, sizeof *work->rows);
+    work->classes = calloc(s->n_labels + 1, sizeof *work->classes);
     work->order = calloc(A + 1, sizeof *work->order);
     at = calloc(A + 1, sizeof *at);
-    if (work->first == NULL || work->rows == NULL || work->order == NULL || at == NULL) {
+    if (work->first == NULL || work->rows == NULL || work->classes == NULL || work->order == NULL || at == NULL) {
         free(at);
         return false;
     }
@@ -264,8 +267,12 @@ static bool workload_init(struct workload *work, const struct simulation *s)
         work->order[a] = (uint32_t)a;
     }
     for (size_t l = 0; l < s->n_labels; l++) {
-        if (s->dir->rows[s->labels[l].row].split == SPLIT_TRAIN)
-            work->rows[at[s->labels[l].annotator]++] = s->labels[l].row;
+        const struct training_label *label = &s->labels[l];
+
+        if (s->dir->rows[label->row].split != SPLIT_TRAIN)
+            continue;
+        work->rows[at[label->annotator]] = label->row;
+        work->classes[at[label->annotator]++] = label->class_;
     }
     free(at);
     return true;
@@ -275,6 +282,7 @@ static void workload_done(struct workload *work)
 {
     free(work->first);
     free(work->rows);
+    free(work->classes);
     free(work->order);
 }
 
@@ -294,10 +302,21 @@ static enum amx_status add_attacker(struct simulation *s, size_t number, struct 
     attacker = &s->annotators[s->n_annotators - 1];
     memcpy(attacker->name, name, (size_t)n + 1);
     attacker->kind = s->options->attack;
+    attacker->counted = attacker->kind == SIM_ADVERSARY;
     /* Attackers are never right on purpose. */
     attacker->wanted_accuracy = 0;
     attacker->stream = s->options->attack == SIM_COLLUDERS ? s->n_given : s->n_annotators - 1;
     return sim_kind_draw(s, s->n_annotators - 1, err);
+}
+
+/* What the newest attacker makes of label i of the honest one it goes after. */
+static uint32_t attack_label(const struct simulation *s, const struct workload *work, size_t i, double *p)
+{
+    const size_t a = s->n_annotators - 1;
+
+    if (s->annotators[a].kind == SIM_ADVERSARY)
+        return (uint32_t)((work->classes[i] + s->annotators[a].class_) % s->n_classes);
+    return sim_answer(s, a, work->rows[i], p);
 }
 
 /* Each attacker goes through the same instances as one of the honest, chosen in turn from a shuffled list: so attackers
@@ -323,10 +342,8 @@ static enum amx_status attack_with(struct simulation *s, struct workload *work, 
             continue;
         status = add_attacker(s, ++number, err);
         for (size_t i = work->first[model]; i < work->first[model + 1] && done < wanted && status == AMX_OK; i++) {
-            const uint32_t row = work->rows[i];
-
             done++;
-            if (!add_label(s, row, s->n_annotators - 1, sim_answer(s, s->n_annotators - 1, row, p)))
+            if (!add_label(s, work->rows[i], s->n_annotators - 1, attack_label(s, work, i, p)))
                 status = no_memory(err);
         }
     }
@@ -351,7 +368,7 @@ static enum amx_status attack(struct simulation *s, struct amx_error *err)
 
 /* ---- the truth about everybody ----------------------------------------------------------------------------------- */
 
-/* Counts of the answers of the given annotators that can be checked: confusion [C][C] of each. */
+/* Counts of labels that can be checked, of those whose truth is counted. */
 static void count_given(struct simulation *s, double *right, double *checked)
 {
     const size_t C = s->n_classes;
@@ -363,7 +380,7 @@ static void count_given(struct simulation *s, double *right, double *checked)
 
         if (row->split == SPLIT_TRAIN)
             annotator->n_labels++;
-        if (annotator->kind != SIM_GIVEN || row->gold < 0)
+        if (!annotator->counted || row->gold < 0)
             continue;
         checked[label->annotator]++;
         right[label->annotator] += (int32_t)label->class_ == row->gold;
@@ -416,7 +433,7 @@ static enum amx_status measure(struct simulation *s, struct amx_error *err)
     if (ok)
         count_given(s, right, checked);
     for (size_t a = 0; a < A && ok; a++) {
-        if (s->annotators[a].kind != SIM_GIVEN)
+        if (!s->annotators[a].counted)
             sum_simulated(s, a, p, right, checked);
         s->annotators[a].accuracy = checked[a] > 0 ? right[a] / checked[a] : (double)NAN;
         if (s->annotators[a].confusion != NULL)

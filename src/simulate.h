@@ -4,13 +4,19 @@
  *   networks  as the article does: every annotator is a small network trained on a class-dependent random part of the
  *             gold labels of split train, and says the class its network holds most likely;
  *   kinds     a named habit each (table below) with a known probability for every label;
- *   attack    attackers beside the annotators of an existing set, until they give the wanted share of its labels.
+ *   attack    attackers beside the annotators of an existing set, until they give the wanted share of its labels. Each
+ *             goes through the instances of an honest one. random, constant: as the kinds spammer and constant;
+ * collude:
+ *             one wrong class for each instance, all the same; flip: the honest one's own labels, each turned into
+ * another
+ *             class (so it knows no more than an annotator can: one that flipped gold would give gold away).
  *
  * What an annotator says about an instance is a fixed function of (seed, annotator, instance); which pairs are asked is
  * drawn apart. So more labels per instance only add labels. Everything is decided by the data and the seed.
  *
  * True accuracy and true confusion of an annotator: means, over all train instances with gold (asked or not), of the
- * probabilities it answers with. Of the annotators that were in the set before: counted from their labels. */
+ * probabilities it answers with. Of the annotators that were in the set before, and of
+ * those who flip them: counted from their labels. */
 #ifndef SIMULATE_H
 #define SIMULATE_H
 
@@ -52,6 +58,7 @@ struct sim_annotator {
     uint32_t *partner;      /* [C] class-confuser: k itself where it is not confused */
     uint32_t *votes;        /* [n_rows] network: what it says; SIM_NO_CLASS without features */
     unsigned char *blind;   /* [n_rows] region-blind: 1 where it guesses */
+    bool counted;           /* the truth about it is counted from its labels, not summed from probabilities */
     bool bad;               /* spammer, constant, adversary, colluders: what a reliability should find */
     double accuracy;        /* true, as above; NaN: no instance to measure it on */
     double *confusion; /* [C][C] true; NaN rows: no instance of that class; NULL when there would be too many numbers */

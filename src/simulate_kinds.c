@@ -27,12 +27,12 @@ static const struct {
     [SIM_CARELESS] = {"careless", 0.6, false},
     [SIM_CLASS_CONFUSER] = {"class_confuser", 0.5, false},
     [SIM_REGION_BLIND] = {"region_blind", 0.95, false},
-    [SIM_SPAMMER] = {"spammer", NAN, true},
-    [SIM_CONSTANT] = {"constant", NAN, true},
+    [SIM_SPAMMER] = {"spammer", (double)NAN, true},
+    [SIM_CONSTANT] = {"constant", (double)NAN, true},
     [SIM_ADVERSARY] = {"adversary", 0.1, true},
     [SIM_COLLUDERS] = {"colluders", 0.4, true},
-    [SIM_NETWORK] = {"network", NAN, false},
-    [SIM_GIVEN] = {"given", NAN, false},
+    [SIM_NETWORK] = {"network", (double)NAN, false},
+    [SIM_GIVEN] = {"given", (double)NAN, false},
 };
 
 const char *sim_kind_name(enum sim_kind kind)

@@ -106,7 +106,8 @@ static json_t *options_json(const struct sim_options *o)
     }
     failed |= json_object_set_new(object, "orientation", json_string("rows = true class, columns = given label"));
     failed |= json_object_set_new(object, "measured_on",
-                                  json_string("all train instances with gold; annotators of kind given: their labels"));
+                                  json_string("all train instances with gold; of kind given, and of "
+                                              "attackers that flip: their labels"));
     if (!failed)
         return object;
     json_decref(object);
