@@ -121,7 +121,7 @@ enum amx_status face_off_rank(struct face_off_result *result, struct amx_error *
         double likelihood = place(result, i, FIGURE_HELD_OUT, -1);
 
         row->rank = (double)NAN;
-        row->order = row->n_failed > 0 ? INFINITY : -1;
+        row->order = row->n_failed > 0 ? (double)INFINITY : -1;
         if (!competes(row))
             continue;
         row->order = result->by_gold ? place(result, i, FIGURE_ACCURACY, -1)
