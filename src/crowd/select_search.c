@@ -142,10 +142,11 @@ static double guess_locked(const struct search *s, const struct select_candidate
     return s->judged > 0 ? s->rung_seconds / (double)s->judged : 0.0;
 }
 
-/* Always by fits; by time, while it is likely to end in time. The first of a rung may always try. */
+/* Always by fits; by time, while it is likely to end in time. The first two of every trainer may always try: guesses
+ * are rough, and a rung of one compares nothing. */
 static bool may_start_locked(const struct search *s, const struct select_candidate *c)
 {
-    if (by_fits(s) || (s->rung == 0 && c != NULL && c->always) || s->judged + s->running == 0)
+    if (by_fits(s) || (s->rung == 0 && c != NULL && c->always) || s->judged + s->running < 2 * s->n_trainers)
         return true;
     return elapsed(s) + guess_locked(s, c) <= s->rung_end;
 }
