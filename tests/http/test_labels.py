@@ -253,7 +253,7 @@ class Labels(Case):
         from harness import until
 
         path = self.project()
-        rows = "".join('{"instance":"i%d","annotator":"a","class":"cat"}\n' % i for i in range(5000)).encode()
+        rows = "".join('{"instance":"i%d","annotator":"a","class":"cat"}\n' % i for i in range(20000)).encode()
         with socket.create_connection(("127.0.0.1", self.server.port)) as s:
             s.sendall(
                 (
@@ -265,8 +265,8 @@ class Labels(Case):
             until(lambda: self.api.get(path).json["counts"]["labels"] >= 1000, "the first batches")
         until(lambda: self.api.get("/readyz").status == 200)
         done = self.api.ndjson(path + "/labels", rows, expect=(200, 201)).json
-        self.assertEqual(done["accepted"], 5000)
-        self.assertEqual(self.api.get(path).json["counts"]["labels"], 5000)
+        self.assertEqual(done["accepted"], 20000)
+        self.assertEqual(self.api.get(path).json["counts"]["labels"], 20000)
 
     def test_counts_follow(self):
         path = self.project()
