@@ -291,6 +291,10 @@ TEST(an_instance_with_more_labels_than_a_piece_holds_is_counted_once)
     const struct crowd_kind kind = {
         .n_train = 40, .n_test = 5, .n_classes = 700, .n_annotators = 25, .labels_each = 20, .held_labels = true};
 
+    if (getenv("TEST_QUICK") != NULL) {
+        test_skip("490,000 outputs take many minutes under valgrind and ThreadSanitizer");
+        return;
+    }
     compare_with_slow(&kind, 2, 1);
 }
 
