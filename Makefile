@@ -109,7 +109,7 @@ check: ## what CI runs after `test`: other compilers, sanitizers, valgrind, lint
 	  '$(SUBMAKE) $(JOBS) build-all WERROR=1 CC=clang BUILD=$(BUILD)/clang' '$(SUBMAKE) test-install' '$(SUBMAKE) bench-check' \
 	  '$(SUBMAKE) test-kill' '$(SUBMAKE) test-asan' '$(SUBMAKE) test-tsan' '$(SUBMAKE) test-valgrind UNIT_ROOMS="store work"' \
 	  'DEMO_EXIT=1 $(SUBMAKE) demo'
-test-unit: $(UNIT_BINS) ## unit tests of every room (TEST_WRAPPER='env TEST_QUICK=1 valgrind -q --error-exitcode=9' works)
+test-unit: $(UNIT_BINS) ## unit tests of every room (TEST_WRAPPER='valgrind -q --error-exitcode=9' works)
 	@rc=0; for t in $(UNIT_BINS); do echo "-- $$t"; $(TEST_WRAPPER) $$t || rc=1; done; exit $$rc
 test-http: all ; @$(PYTHON) tests/http/run.py --binary $(BIN)/annotmixd $(HTTP_ARGS) ## HTTP tests against a running server, answers checked against api/openapi.yaml (HTTP_ARGS='-k NAME')
 test-kill: all ; @$(PYTHON) tests/fault/kill9.py --binary $(BIN)/annotmixd --cycles $(or $(CYCLES),10) ## kill -9 under load, again and again: no acknowledged label lost or doubled (CYCLES=100 for more)
@@ -118,7 +118,7 @@ test-asan: ## unit and HTTP tests under AddressSanitizer and UndefinedBehaviorSa
 	@$(TALLY) asan '$(SUBMAKE) SAN=address,undefined test-unit' '$(SUBMAKE) SAN=address,undefined test-http'
 test-tsan: ## HTTP tests and the threaded rooms' unit tests under ThreadSanitizer
 	@$(SUBMAKE) $(JOBS) build-all SAN=thread
-	@$(TALLY) tsan "$(SUBMAKE) SAN=thread test-unit TEST_WRAPPER='env TEST_QUICK=1' UNIT_ROOMS='$(filter http store work,$(UNIT_ROOMS))'" '$(SUBMAKE) SAN=thread test-http'
+	@$(TALLY) tsan "$(SUBMAKE) SAN=thread test-unit TEST_WRAPPER='env TEST_QUICK=1' UNIT_ROOMS='$(filter http store work,$(UNIT_ROOMS))'" 'TEST_QUICK=1 $(SUBMAKE) SAN=thread test-http'
 test-valgrind: ## unit tests under valgrind; learn and crowd train and take minutes there: AddressSanitizer has them
 	@$(SUBMAKE) test-unit UNIT_ROOMS='$(filter-out learn crowd,$(UNIT_ROOMS))' TEST_WRAPPER='env TEST_QUICK=1 valgrind -q --fair-sched=try --error-exitcode=9 --leak-check=full'
 test-install: all ; @BUILD=$(BUILD) CC='$(CC)' sh tests/ci/install.sh ## `make install` into a scratch folder, then build and run the README's C example against it

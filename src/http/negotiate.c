@@ -124,7 +124,7 @@ static int quality(struct slice *element)
         at++;
         while (at < end && (*at == ' ' || *at == '\t'))
             at++;
-        const char *stop = memchr(at, ';', (size_t)(end - at));
+        const char *stop = at < end ? memchr(at, ';', (size_t)(end - at)) : NULL;
         if (stop == NULL)
             stop = end;
         if (stop - at >= 2 && (at[0] | 0x20) == 'q' && at[1] == '=') {

@@ -301,7 +301,7 @@ class Client:
     def wait(self, project, run_id, expect_state="succeeded"):
         path = "/v1/projects/%s/training-runs/%d?wait=30" % (project, run_id)
         run = until(
-            lambda: (lambda r: r if r["finished_at"] else None)(self.get(path, expect=200).json), "the end of a run"
+            lambda: (lambda r: r if r["finished_at"] else None)(self.get(path, expect=200).json), "the end of a run", 5 * PATIENCE
         )
         if expect_state:
             assert run["state"] == expect_state, run
