@@ -290,8 +290,9 @@ static void head_backward(struct madl_state *state, const struct batch *batch, c
 static double minus_log_prior(double gamma)
 {
     double x = gamma < 1e-3 ? 1e-3 : gamma;
+    int sign; /* lgamma would leave it in a variable that all threads share */
 
-    return -(SHAPE * log(RATE) - lgamma(SHAPE) + (SHAPE - 1.0) * log(x) - RATE * x);
+    return -(SHAPE * log(RATE) - lgamma_r(SHAPE, &sign) + (SHAPE - 1.0) * log(x) - RATE * x);
 }
 
 /* Gradient of gamma: of the labels' weights, and of its prior. Both are clamped, with no gradient beyond the bounds. */
