@@ -31,16 +31,6 @@ enum {
     SHORT_EPOCH = 300
 };
 
-static enum amx_status initial(const struct layout *layout, const struct dims *dims,
-                               const struct amx_settings *settings, const struct member_data *member, float *compact,
-                               struct rng *rng)
-{
-    (void)settings;
-    (void)member;
-    matrix_initial(layout, dims, 1.0f, 0.0f, compact, rng);
-    return AMX_OK;
-}
-
 static void lay_out(struct workspace *workspace, struct arena *arena)
 {
     struct coin_net_state counting, *state = workspace->state != NULL ? workspace->state : &counting;
@@ -63,13 +53,6 @@ static void lay_out(struct workspace *workspace, struct arena *arena)
     state->held = arena_take(arena, state->strip_labels, sizeof(size_t));
     state->q = arena_floats(arena, C, 1);
     state->d_q = arena_floats(arena, C, 1);
-}
-
-static void bind(struct workspace *workspace)
-{
-    struct coin_net_state *state = workspace->state;
-
-    matrix_bind(&state->matrix, workspace);
 }
 
 static enum amx_status prepare(struct workspace *workspace)
@@ -314,10 +297,10 @@ const struct amx_method method_coin_net = {
              .help = "A confusion matrix per annotator, and a sparse vector per label that explains outliers away."},
     .own_settings = OWN_SETTINGS,
     .layout = matrix_layout,
-    .initial = initial,
+    .initial = matrix_initial_identity,
     .state_bytes = sizeof(struct coin_net_state),
     .lay_out = lay_out,
-    .bind = bind,
+    .bind = matrix_bind,
     .prepare = prepare,
     .draw = matrix_draw,
     .step = step,

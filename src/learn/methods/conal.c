@@ -95,7 +95,7 @@ static void bind(struct workspace *workspace)
     struct layout same;
 
     (void)lay_out_tensors(&same, &state->embed_tensors, &state->tensor, &workspace->dims);
-    matrix_bind(&state->matrix, workspace);
+    matrix_bind(workspace);
     embeddings_bind(&state->embed, workspace->layout, &state->embed_tensors, workspace->parameters,
                     workspace->gradients);
     state->common = workspace->parameters + workspace->layout->tensor[state->tensor].offset;

@@ -113,7 +113,7 @@ static void bind(struct workspace *workspace)
     struct layout same;
 
     (void)lay_out_tensors(&same, x, &workspace->dims);
-    matrix_bind(&state->matrix, workspace);
+    matrix_bind(workspace);
     state->expertise = parameters + t[x->expertise].offset;
     state->w1 = parameters + t[x->hidden_weight].offset;
     state->b1 = parameters + t[x->hidden_bias].offset;

@@ -20,16 +20,6 @@ struct crowd_layer_state {
     float *spare; /* see matrix_softmax_row */
 };
 
-static enum amx_status initial(const struct layout *layout, const struct dims *dims,
-                               const struct amx_settings *settings, const struct member_data *member, float *compact,
-                               struct rng *rng)
-{
-    (void)settings;
-    (void)member;
-    matrix_initial(layout, dims, 1.0f, 0.0f, compact, rng);
-    return AMX_OK;
-}
-
 static void lay_out(struct workspace *workspace, struct arena *arena)
 {
     struct crowd_layer_state counting, *state = workspace->state != NULL ? workspace->state : &counting;
@@ -39,13 +29,6 @@ static void lay_out(struct workspace *workspace, struct arena *arena)
     state->s = arena_floats(arena, C, 1);
     state->y = arena_floats(arena, C, 1);
     state->spare = arena_floats(arena, 2, amx_round_up(C, PANEL));
-}
-
-static void bind(struct workspace *workspace)
-{
-    struct crowd_layer_state *state = workspace->state;
-
-    matrix_bind(&state->matrix, workspace);
 }
 
 /* s [C] = p W */
@@ -183,10 +166,10 @@ const struct amx_method method_crowd_layer = {
              .help = "A matrix per annotator that turns class probabilities into logits of the label."},
     .own_settings = OWN_SETTINGS,
     .layout = matrix_layout,
-    .initial = initial,
+    .initial = matrix_initial_identity,
     .state_bytes = sizeof(struct crowd_layer_state),
     .lay_out = lay_out,
-    .bind = bind,
+    .bind = matrix_bind,
     .draw = matrix_draw,
     .step = step,
     .predictor_new = predictor_new,

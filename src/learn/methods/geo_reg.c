@@ -119,16 +119,6 @@ static double logdet_of_matrices(struct geo_reg_state *state, double lambda)
 
 /* ---- the methods ------------------------------------------------------------------------------------------------- */
 
-static enum amx_status initial(const struct layout *layout, const struct dims *dims,
-                               const struct amx_settings *settings, const struct member_data *member, float *compact,
-                               struct rng *rng)
-{
-    (void)settings;
-    (void)member;
-    matrix_initial(layout, dims, 1.0f, 0.0f, compact, rng);
-    return AMX_OK;
-}
-
 static void lay_out_f(struct workspace *workspace, struct arena *arena)
 {
     struct geo_reg_state counting, *state = workspace->state != NULL ? workspace->state : &counting;
@@ -145,13 +135,6 @@ static void lay_out_w(struct workspace *workspace, struct arena *arena)
     matrix_lay_out(&state->matrix, &workspace->dims, true, arena);
     (void)amx_size_mul(&columns, workspace->dims.A, workspace->dims.C);
     logdet_lay_out(&state->logdet, workspace->dims.C, columns, arena);
-}
-
-static void bind(struct workspace *workspace)
-{
-    struct geo_reg_state *state = workspace->state;
-
-    matrix_bind(&state->matrix, workspace);
 }
 
 static double finish(struct workspace *workspace, const struct step_rates *rates, double loss)
@@ -192,11 +175,11 @@ static const char *const OWN_SETTINGS[] = {"annotator_learning_rate", "annotator
 #define GEO_REG(name_, title_, help_, lay_out_, step_)                                                                 \
     {                                                                                                                  \
         .info = {.name = name_, .title = title_, .source = SOURCE, .help = help_}, .own_settings = OWN_SETTINGS,       \
-        .layout = matrix_layout, .initial = initial, .state_bytes = sizeof(struct geo_reg_state), .lay_out = lay_out_, \
-        .bind = bind, .draw = matrix_draw, .step = step_, .predictor_new = matrix_table_softmax,                       \
-        .predictor_free = matrix_table_free, .predictor_bytes = matrix_table_bytes,                                    \
-        .row_width = matrix_table_row_width, .rows = matrix_table_rows, .pair_scratch = matrix_table_scratch,          \
-        .pairs = matrix_table_pairs                                                                                    \
+        .layout = matrix_layout, .initial = matrix_initial_identity, .state_bytes = sizeof(struct geo_reg_state),      \
+        .lay_out = lay_out_, .bind = matrix_bind, .draw = matrix_draw, .step = step_,                                  \
+        .predictor_new = matrix_table_softmax, .predictor_free = matrix_table_free,                                    \
+        .predictor_bytes = matrix_table_bytes, .row_width = matrix_table_row_width, .rows = matrix_table_rows,         \
+        .pair_scratch = matrix_table_scratch, .pairs = matrix_table_pairs                                              \
     }
 
 const struct amx_method method_geo_reg_f = GEO_REG(

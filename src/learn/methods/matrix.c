@@ -56,6 +56,16 @@ void matrix_initial(const struct layout *layout, const struct dims *dims, float 
     }
 }
 
+enum amx_status matrix_initial_identity(const struct layout *layout, const struct dims *dims,
+                                        const struct amx_settings *settings, const struct member_data *member,
+                                        float *compact, struct rng *rng)
+{
+    (void)settings;
+    (void)member;
+    matrix_initial(layout, dims, 1.0f, 0.0f, compact, rng);
+    return AMX_OK;
+}
+
 void matrix_lay_out(struct matrix_state *state, const struct dims *dims, bool softmax, struct arena *arena)
 {
     const size_t C = dims->C;
@@ -69,8 +79,9 @@ void matrix_lay_out(struct matrix_state *state, const struct dims *dims, bool so
     state->spare = softmax ? arena_floats(arena, 2, amx_round_up(C, PANEL)) : NULL;
 }
 
-void matrix_bind(struct matrix_state *state, struct workspace *workspace)
+void matrix_bind(struct workspace *workspace)
 {
+    struct matrix_state *state = workspace->state;
     struct layout same;
     size_t at;
 

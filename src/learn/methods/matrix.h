@@ -32,9 +32,14 @@ bool matrix_layout(struct layout *layout, const struct dims *dims);
 /* Class model as torch.nn.Linear starts; every matrix has `diagonal` on its diagonal and `other` elsewhere. */
 void matrix_initial(const struct layout *layout, const struct dims *dims, float diagonal, float other, float *compact,
                     struct rng *rng);
+/* Hook of struct amx_method: the identity for every annotator. */
+enum amx_status matrix_initial_identity(const struct layout *layout, const struct dims *dims,
+                                        const struct amx_settings *settings, const struct member_data *member,
+                                        float *compact, struct rng *rng);
 /* softmax: also p, log_sum, posterior and spare. */
 void matrix_lay_out(struct matrix_state *state, const struct dims *dims, bool softmax, struct arena *arena);
-void matrix_bind(struct matrix_state *state, struct workspace *workspace);
+/* Hook of struct amx_method: points the state's first member into the parameter blocks. */
+void matrix_bind(struct workspace *workspace);
 /* These methods mix nothing. */
 void matrix_draw(struct workspace *workspace);
 

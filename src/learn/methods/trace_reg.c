@@ -27,11 +27,6 @@ static void lay_out(struct workspace *workspace, struct arena *arena)
     matrix_lay_out(state, &workspace->dims, true, arena);
 }
 
-static void bind(struct workspace *workspace)
-{
-    matrix_bind(workspace->state, workspace);
-}
-
 /* Mean trace of all annotators' matrices. d trace / d L_kc = P_kk (1{c = k} - P_kc). */
 static double add_trace(struct matrix_state *state)
 {
@@ -80,7 +75,7 @@ const struct amx_method method_trace_reg = {
     .initial = initial,
     .state_bytes = sizeof(struct matrix_state),
     .lay_out = lay_out,
-    .bind = bind,
+    .bind = matrix_bind,
     .draw = matrix_draw,
     .step = step,
     .predictor_new = matrix_table_softmax,

@@ -38,11 +38,6 @@ static void lay_out(struct workspace *workspace, struct arena *arena)
     state->sum = arena_floats(arena, workspace->dims.C, 1);
 }
 
-static void bind(struct workspace *workspace)
-{
-    matrix_bind(&((struct union_state *)workspace->state)->matrix, workspace);
-}
-
 /* gradient <- exp(logit - largest of its true class); column and inverse. */
 static void exponents(struct union_state *state)
 {
@@ -158,7 +153,7 @@ const struct amx_method method_union_net = {
     .initial = initial,
     .state_bytes = sizeof(struct union_state),
     .lay_out = lay_out,
-    .bind = bind,
+    .bind = matrix_bind,
     .draw = matrix_draw,
     .step = step,
     .predictor_new = matrix_table_softmax,
