@@ -137,6 +137,8 @@ struct amx_method_info {
 };
 /* The table, *n rows, the default first. */
 AMX_API const struct amx_method_info *amx_methods(size_t *n);
+/* The row of that name; NULL: there is none. */
+AMX_API const struct amx_method_info *amx_method_named(const char *name);
 /* Whether the method reads the setting; false for an unknown name of either. */
 AMX_API bool amx_setting_applies(const char *method, const char *setting);
 

@@ -18,22 +18,10 @@ const char *select_state_name(enum select_state state)
 
 /* ---- checks ------------------------------------------------------------------------------------------------------ */
 
-static const struct amx_method_info *method_info(const char *name)
-{
-    size_t n;
-    const struct amx_method_info *table = amx_methods(&n);
-
-    for (size_t i = 0; i < n; i++) {
-        if (name != NULL && strcmp(table[i].name, name) == 0)
-            return &table[i];
-    }
-    return NULL;
-}
-
 static enum amx_status check_methods(const struct select_source *source, struct amx_error *err)
 {
     for (size_t i = 0; i < source->n_methods; i++) {
-        const struct amx_method_info *info = method_info(source->methods[i]);
+        const struct amx_method_info *info = amx_method_named(source->methods[i]);
 
         if (info == NULL)
             return amx_fail(err, AMX_INVALID, "/methods", "There is no method named \"%.60s\".", source->methods[i]);

@@ -49,6 +49,13 @@ const struct amx_method_info *amx_methods(size_t *n)
     return infos;
 }
 
+const struct amx_method_info *amx_method_named(const char *name)
+{
+    const struct amx_method *method = name != NULL ? method_find(name) : NULL;
+
+    return method != NULL ? &method->info : NULL;
+}
+
 const struct amx_method *method_find(const char *name)
 {
     if (name == NULL)

@@ -14,19 +14,6 @@ void face_off_default(struct face_off *out)
     *out = (struct face_off){.repeat = 1, .seed = 1};
 }
 
-/* The static name of a method; NULL: unknown. */
-static const char *method_named(const char *name)
-{
-    size_t n;
-    const struct amx_method_info *methods = amx_methods(&n);
-
-    for (size_t i = 0; i < n; i++) {
-        if (strcmp(methods[i].name, name) == 0)
-            return methods[i].name;
-    }
-    return NULL;
-}
-
 static enum amx_status read_methods(const json_t *list, struct face_off *out, struct amx_error *err)
 {
     char pointer[JSONX_POINTER_BYTES];
@@ -37,17 +24,17 @@ static enum amx_status read_methods(const json_t *list, struct face_off *out, st
                           (int)FACE_OFF_MAX_METHODS);
     for (size_t i = 0; i < json_array_size(list); i++) {
         const char *word = json_string_value(json_array_get(list, i));
-        const char *name = word != NULL ? method_named(word) : NULL;
+        const struct amx_method_info *info = amx_method_named(word);
 
         (void)jsonx_pointer_index(pointer, "/methods", i);
-        if (name == NULL)
+        if (info == NULL)
             return jsonx_fail(err, pointer, NULL, "There is no method \"%.40s\"; GET /v1/methods lists them.",
                               word != NULL ? word : "");
         for (size_t j = 0; j < out->n_methods; j++) {
-            if (out->methods[j] == name)
-                return jsonx_fail(err, pointer, NULL, "The method %s is named twice.", name);
+            if (out->methods[j] == info->name)
+                return jsonx_fail(err, pointer, NULL, "The method %s is named twice.", info->name);
         }
-        out->methods[out->n_methods++] = name;
+        out->methods[out->n_methods++] = info->name;
     }
     return AMX_OK;
 }

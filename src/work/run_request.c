@@ -89,19 +89,19 @@ static enum amx_status merge_auto_methods(const json_t *object, const char *pref
     (void)jsonx_pointer(pointer, prefix, "methods");
     for (size_t i = 0; i < n; i++) {
         const char *text = json_string_value(json_array_get(list, i));
-        const char *name = text != NULL ? run_method_learned(text) : NULL;
+        const struct amx_method_info *info = amx_method_named(text);
         char place[JSONX_POINTER_BYTES];
 
         (void)jsonx_pointer_index(place, pointer, i);
-        if (name == NULL || strcmp(name, "ground_truth") == 0)
+        if (info == NULL || info->needs_gold)
             return jsonx_fail(err, place, NULL,
-                              name == NULL ? "There is no such method to choose; see GET /v1/methods."
+                              info == NULL ? "There is no such method to choose; see GET /v1/methods."
                                            : "ground_truth trains on gold labels; auto does not.");
         for (size_t j = 0; j < i; j++) {
-            if (automatic->methods[j] == name)
-                return jsonx_fail(err, place, NULL, "%s is named twice.", name);
+            if (automatic->methods[j] == info->name)
+                return jsonx_fail(err, place, NULL, "%s is named twice.", info->name);
         }
-        automatic->methods[i] = name;
+        automatic->methods[i] = info->name;
     }
     automatic->n_methods = n;
     return AMX_OK;

@@ -10,8 +10,6 @@
  * be right. *label_only: it is one of labels alone. */
 AMX_CHECK enum amx_status run_method_find(const char *name, size_t n_features, const char *prefix, const char **out,
                                           bool *label_only, struct amx_error *err);
-/* The same among amx_methods() alone; NULL: none of them. */
-const char *run_method_learned(const char *name);
 /* Whether a run of the method takes the setting: amx_setting_applies, and everything for auto. */
 bool run_method_reads(const char *method, const char *setting);
 

@@ -15,22 +15,11 @@ bool run_request_is_auto(const struct run_request *request)
     return strcmp(request->method, AUTO) == 0;
 }
 
-const char *run_method_learned(const char *name)
-{
-    size_t n;
-    const struct amx_method_info *methods = amx_methods(&n);
-
-    for (size_t i = 0; i < n; i++) {
-        if (strcmp(methods[i].name, name) == 0)
-            return methods[i].name;
-    }
-    return NULL;
-}
-
 enum amx_status run_method_find(const char *name, size_t n_features, const char *prefix, const char **out,
                                 bool *label_only, struct amx_error *err)
 {
-    const char *learned = name != NULL ? run_method_learned(name) : amx_methods(&(size_t){0})->name;
+    const struct amx_method_info *info = name != NULL ? amx_method_named(name) : amx_methods(&(size_t){0});
+    const char *learned = info != NULL ? info->name : NULL;
     const struct aggregate_method *plain = aggregate_find(name != NULL ? name : LABEL_ONLY_DEFAULT);
 
     if (learned == NULL && strcmp(name, AUTO) == 0)
