@@ -44,7 +44,9 @@ bool training_runs_number(struct http_request *rq, unsigned param, int64_t *out)
 
 struct run_write {
     struct write write; /* first */
-    struct run_request request;
+    training_runs_queue *queue;
+    void *request;        /* of queue; owned */
+    const char *resource; /* "training-runs": where the run is looked at; static */
     struct run_queued run;
     enum run_cancel cancelled;
     json_t *json; /* the run as it is inside the transaction */
@@ -53,6 +55,7 @@ struct run_write {
 static void free_run(struct write *w)
 {
     json_decref(((struct run_write *)w)->json);
+    free(((struct run_write *)w)->request);
 }
 
 static enum amx_status look_inside(struct db *db, struct run_write *r)
@@ -62,18 +65,18 @@ static enum amx_status look_inside(struct db *db, struct run_write *r)
                     &w->job.error);
 }
 
-static enum amx_status queue_run(struct db *db, struct write *w)
+static enum amx_status queue_and_look(struct db *db, struct write *w)
 {
     struct run_write *r = (struct run_write *)w;
-    enum amx_status status = run_queue_add(db, w->project->id, &r->request, trainers_run_queue(w->service->trainers),
-                                           false, &r->run, &w->job.error);
+    enum amx_status status =
+        r->queue(db, w->project->id, r->request, trainers_run_queue(w->service->trainers), &r->run, &w->job.error);
     return status == AMX_OK ? look_inside(db, r) : status;
 }
 
 static enum amx_status compose_queued(struct write *w)
 {
     struct run_write *r = (struct run_write *)w;
-    (void)snprintf(w->reply.location, sizeof w->reply.location, "/v1/projects/%s/training-runs/%lld", w->project->name,
+    (void)snprintf(w->reply.location, sizeof w->reply.location, "/v1/projects/%s/%s/%lld", w->project->name, r->resource,
                    (long long)r->run.number);
     return write_compose_json(w, r->run.coalesced ? 200 : 202, json_incref(r->json));
 }
@@ -93,8 +96,9 @@ static void not_queued(struct http_request *rq, struct write *w)
     }
 }
 
-/* The body (absent: all defaults) over the project's own defaults. Replies when false. */
-static bool read_request(struct http_request *rq, const struct project_info *project, struct run_request *out)
+/* The body, if there is one, through `parse`; replies when false. */
+static bool read_request(struct http_request *rq, const struct project_info *project, training_runs_parse *parse,
+                         void *out)
 {
     size_t n;
     const char *text = http_body(rq, &n);
@@ -109,8 +113,7 @@ static bool read_request(struct http_request *rq, const struct project_info *pro
         problem_reply_as(rq, PROBLEM_INVALID_BODY, "The body must be an object, or be left out.");
         return false;
     }
-    enum amx_status status =
-        run_request_parse(body, project->settings.training, project->feature_dim, project->n_classes, out, &err);
+    enum amx_status status = parse(body, project, out, &err);
     json_decref(body);
     if (status != AMX_OK) {
         problem_reply_error(rq, status == AMX_INVALID ? PROBLEM_INVALID_SETTING : problem_of_status(status), &err);
@@ -119,31 +122,56 @@ static bool read_request(struct http_request *rq, const struct project_info *pro
     return true;
 }
 
-static void post_run(struct http_request *rq)
+void training_runs_post(struct http_request *rq, struct project_info *project, const struct training_runs_kind *kind)
 {
-    struct run_request request;
-    if (!http_query_only(rq, no_queries)) {
+    void *request = calloc(1, kind->request_bytes);
+    if (request == NULL) {
+        problem_reply_status(rq, AMX_NO_MEMORY);
+        project_unref(project);
         return;
     }
-    struct project_info *project = project_of(rq, 0);
-    if (project == NULL) {
-        return;
-    }
-    if (!read_request(rq, project, &request)) {
+    if (!read_request(rq, project, kind->parse, request)) {
+        free(request);
         project_unref(project);
         return;
     }
     struct run_write *r = write_new(rq, sizeof *r, project);
     if (r == NULL) {
+        free(request);
         return;
     }
+    r->queue = kind->queue;
     r->request = request;
-    r->write.apply = queue_run;
+    r->resource = kind->resource;
+    r->write.apply = queue_and_look;
     r->write.compose = compose_queued;
     r->write.committed = queued;
     r->write.failed = not_queued;
     r->write.free_owner = free_run;
     write_submit(rq, &r->write);
+}
+
+/* Over the project's own defaults. */
+static enum amx_status parse_run(const json_t *body, const struct project_info *project, void *out,
+                                 struct amx_error *err)
+{
+    return run_request_parse(body, project->settings.training, project->feature_dim, project->n_classes, out, err);
+}
+
+static enum amx_status queue_run(struct db *db, int64_t project_id, const void *request, size_t queue_limit,
+                                 struct run_queued *out, struct amx_error *err)
+{
+    return run_queue_add(db, project_id, request, queue_limit, false, out, err);
+}
+
+static void post_run(struct http_request *rq)
+{
+    static const struct training_runs_kind kind = {"training-runs", sizeof(struct run_request), parse_run,
+                                                   queue_run};
+    struct project_info *project = http_query_only(rq, no_queries) ? project_of(rq, 0) : NULL;
+    if (project != NULL) {
+        training_runs_post(rq, project, &kind);
+    }
 }
 
 /* ---- cancel
@@ -299,24 +327,35 @@ static void get_run(struct http_request *rq)
 struct listing {
     struct trainers *trainers;
     const char *project;
+    bool (*wanted)(const struct run_spec *spec); /* NULL: all */
     json_t *items;
-    int64_t last;
+    size_t limit;
+    int64_t seen, last; /* number of the last run looked at, and of the last one listed */
+    bool more;
 };
 
+/* Runs that are not wanted are passed over; the first wanted one that has no room tells that there are more. */
 static enum amx_status list_one(void *context, const struct run_row *row)
 {
     struct listing *l = context;
+    l->seen = row->number;
+    if (l->more || (l->wanted != NULL && !l->wanted(&row->spec))) {
+        return AMX_OK;
+    }
+    if (json_array_size(l->items) == l->limit) {
+        l->more = true;
+        return AMX_OK;
+    }
     l->last = row->number;
     return json_array_append_new(l->items, run_json_of_row(row, l->trainers, l->project, NULL)) == 0 ? AMX_OK
                                                                                                      : AMX_NO_MEMORY;
 }
 
-/* Newest first. */
-static void list_runs(struct http_request *rq)
+void training_runs_list(struct http_request *rq, bool (*wanted)(const struct run_spec *spec))
 {
     struct page page;
     struct amx_error err = {0};
-    bool more = false;
+    bool more_runs = true;
     if (!page_parse(rq, NULL, &page)) {
         return;
     }
@@ -326,9 +365,18 @@ static void list_runs(struct http_request *rq)
         project_unref(project);
         return;
     }
-    struct listing l = {.trainers = service_of(rq)->trainers, .project = project->name, .items = json_array()};
-    enum amx_status status =
-        l.items == NULL ? AMX_NO_MEMORY : runs_list(db, project->id, page.after, page.limit, list_one, &l, &more, &err);
+    struct listing l = {.trainers = service_of(rq)->trainers,
+                        .project = project->name,
+                        .wanted = wanted,
+                        .items = json_array(),
+                        .limit = page.limit,
+                        .seen = page.after};
+    /* Where all are wanted one row more than the page holds is enough. */
+    const size_t step = wanted == NULL ? page.limit + 1 : PAGE_LIMIT_MAX;
+    enum amx_status status = l.items == NULL ? AMX_NO_MEMORY : AMX_OK;
+    while (status == AMX_OK && more_runs && !l.more) {
+        status = runs_list(db, project->id, l.seen, step, list_one, &l, &more_runs, &err);
+    }
     reader_done(rq, db);
     project_unref(project);
     if (status != AMX_OK) {
@@ -337,7 +385,12 @@ static void list_runs(struct http_request *rq)
         problem_reply(rq, &err);
         return;
     }
-    http_reply_json(rq, 200, page_envelope(&page, l.items, more, l.last));
+    http_reply_json(rq, 200, page_envelope(&page, l.items, l.more, l.last));
+}
+
+static void list_runs(struct http_request *rq)
+{
+    training_runs_list(rq, NULL);
 }
 
 static const char *const takes_json[] = {"application/json", NULL};
