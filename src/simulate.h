@@ -125,8 +125,6 @@ enum sim_purpose {
 };
 
 const char *sim_kind_name(enum sim_kind kind); /* "class_confuser" */
-bool sim_kind_is_bad(enum sim_kind kind);
-double sim_kind_accuracy(enum sim_kind kind); /* the default; NaN: it has none */
 /* simulate_kinds.c. Annotators of options->kinds, their habits drawn. */
 AMX_CHECK enum amx_status sim_kinds_add(struct simulation *s, struct amx_error *err);
 /* Draws what the habit of annotator a leaves to chance (class, shift, pairs, region). */

@@ -40,16 +40,6 @@ const char *sim_kind_name(enum sim_kind kind)
     return KINDS[kind].name;
 }
 
-bool sim_kind_is_bad(enum sim_kind kind)
-{
-    return KINDS[kind].bad;
-}
-
-double sim_kind_accuracy(enum sim_kind kind)
-{
-    return KINDS[kind].accuracy;
-}
-
 enum amx_status sim_grow_annotators(struct simulation *s, size_t n, struct amx_error *err)
 {
     struct sim_annotator *annotators;

@@ -59,11 +59,6 @@ const char *problem_slug(enum problem problem)
     return rows[problem].slug;
 }
 
-const char *problem_title(enum problem problem)
-{
-    return rows[problem].title;
-}
-
 enum problem problem_of_status(enum amx_status status)
 {
     switch (status) {

@@ -44,7 +44,6 @@ enum problem {
 
 int problem_status(enum problem problem);       /* HTTP status */
 const char *problem_slug(enum problem problem); /* "invalid-body"; static */
-const char *problem_title(enum problem problem);
 /* The row for a status of another room: AMX_INVALID -> PROBLEM_INVALID_BODY, AMX_NOT_FOUND -> PROBLEM_NOT_FOUND,
  * AMX_BUSY -> PROBLEM_QUEUE_FULL, AMX_CONFLICT -> PROBLEM_CONFLICT, ... */
 enum problem problem_of_status(enum amx_status status);

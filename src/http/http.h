@@ -99,7 +99,6 @@ void *http_context(const struct http_request *rq);
 void *http_data(const struct http_request *rq);          /* the handler's own state, NULL at first */
 void http_set_data(struct http_request *rq, void *data); /* freed by app->completed */
 const struct http_route *http_route_of(const struct http_request *rq);
-const char *http_method(const struct http_request *rq); /* as sent: "HEAD" for HEAD */
 /* Also sent as X-Request-Id; taken over from the client's if that is tame. */
 const char *http_request_id(const struct http_request *rq);
 bool http_is_local_socket(const struct http_request *rq); /* came in over the Unix socket */

@@ -282,11 +282,6 @@ const struct http_route *http_route_of(const struct http_request *rq)
     return rq->route;
 }
 
-const char *http_method(const struct http_request *rq)
-{
-    return rq->method;
-}
-
 const char *http_request_id(const struct http_request *rq)
 {
     return rq->id;

@@ -106,9 +106,6 @@ void annotator_row_done(struct annotator_row *row)
 
 static const char SELECT_BY_NAME[] =
     "SELECT " ANNOTATOR_COLUMNS " FROM annotators WHERE project_id = ?1 AND name = ?2 AND gone = 0";
-static const char SELECT_BY_ID[] =
-    "SELECT " ANNOTATOR_COLUMNS " FROM annotators WHERE project_id = ?1 AND id = ?2 AND gone = 0";
-
 /* Project and key are bound. */
 static enum amx_status get(struct db_stmt *s, struct annotator_row *out, struct amx_error *err)
 {
@@ -134,19 +131,6 @@ enum amx_status annotators_find(struct db *db, int64_t project_id, struct slice 
         return status;
     db_bind_int(s, 1, project_id);
     db_bind_text(s, 2, name);
-    return get(s, out, err);
-}
-
-enum amx_status annotators_get(struct db *db, int64_t project_id, int64_t id, struct annotator_row *out,
-                               struct amx_error *err)
-{
-    DB_STMT(s);
-    enum amx_status status = db_use(db, SELECT_BY_ID, &s, err);
-
-    if (status != AMX_OK)
-        return status;
-    db_bind_int(s, 1, project_id);
-    db_bind_int(s, 2, id);
     return get(s, out, err);
 }
 

@@ -25,8 +25,6 @@ void annotator_row_done(struct annotator_row *row);
 
 AMX_CHECK enum amx_status annotators_find(struct db *db, int64_t project_id, struct slice name,
                                           struct annotator_row *out, struct amx_error *err);
-AMX_CHECK enum amx_status annotators_get(struct db *db, int64_t project_id, int64_t id, struct annotator_row *out,
-                                         struct amx_error *err);
 typedef enum amx_status annotators_fn(void *context, const struct annotator_row *row);
 AMX_CHECK enum amx_status annotators_list(struct db *db, int64_t project_id, int64_t after, size_t limit,
                                           annotators_fn *fn, void *context, bool *more, struct amx_error *err);

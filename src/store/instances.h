@@ -66,9 +66,6 @@ AMX_CHECK enum amx_status instances_find(struct db *db, int64_t project_id, stru
                                          struct instance_row *out, struct amx_error *err);
 AMX_CHECK enum amx_status instances_get(struct db *db, int64_t project_id, int64_t id, unsigned with,
                                         struct instance_row *out, struct amx_error *err);
-/* Only the number: what a label needs. AMX_NOT_FOUND. */
-AMX_CHECK enum amx_status instances_id(struct db *db, int64_t project_id, struct slice name, int64_t *id,
-                                       struct amx_error *err);
 
 /* The row is borrowed for the call; anything but AMX_OK ends the list and is returned (AMX_CANCELLED by custom). */
 typedef enum amx_status instances_fn(void *context, const struct instance_row *row);

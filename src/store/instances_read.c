@@ -176,23 +176,6 @@ enum amx_status instances_get(struct db *db, int64_t project_id, int64_t id, uns
     return get(db, project_id, (struct slice){NULL, 0}, id, with, out, err);
 }
 
-static const char SELECT_ID[] = "SELECT id FROM instances WHERE project_id = ?1 AND name = ?2";
-
-enum amx_status instances_id(struct db *db, int64_t project_id, struct slice name, int64_t *id, struct amx_error *err)
-{
-    DB_STMT(s);
-    enum amx_status status = db_use(db, SELECT_ID, &s, err);
-
-    if (status != AMX_OK)
-        return status;
-    db_bind_int(s, 1, project_id);
-    db_bind_text(s, 2, name);
-    status = db_one(s, NO_INSTANCE, err);
-    if (status == AMX_OK)
-        *id = db_int(s, 0);
-    return status;
-}
-
 /* ?3 after, ?4 rows; ?5 split, ?6 labelled, ?7 has_gold, ?8 awaiting: -1 = any. One text per index that can serve a
  * filter; the rest of the filter is checked row by row. */
 #define SELECT_LIST(condition)                                                                                         \

@@ -362,11 +362,6 @@ void store_get_stats(struct store *store, struct store_stats *out)
     *out = stats;
 }
 
-const char *store_path(const struct store *store)
-{
-    return store->path;
-}
-
 int store_schema_version(const struct store *store)
 {
     return store->version;

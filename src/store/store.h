@@ -51,7 +51,6 @@ struct store_stats {
     bool unclean_start; /* the last process did not stop in order: store_check is worth its time */
 };
 void store_get_stats(struct store *store, struct store_stats *out);
-const char *store_path(const struct store *store);
 int store_schema_version(const struct store *store);
 const char *store_library_version(void); /* SQLite's */
 
