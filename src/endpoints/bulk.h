@@ -1,10 +1,10 @@
 /* bulk.h - many rows in one body: labels, instances or gold labels as JSON, NDJSON, CSV or npy.
  *
- * Rows are parsed in the HTTP thread as the bytes come in and handed to the writer in batches (8,192 rows or 2 MiB, one
- * transaction each: every page that it touches is written once, however many of its rows lie there); with two batches
- * under way the request is suspended inside `body`, so memory does not grow with the body. Every row has an outcome of
- * its own: a bad line is an entry in `errors` and stops nobody else. What was committed stays when the body is cut off:
- * rows are upserts and safe to send again.
+ * Rows are parsed in the HTTP thread as the bytes come in and handed to the writer in batches (WRITER_BULK_ROWS or
+ * 2 MiB, one transaction each: every page that it touches is written once, however many of its rows lie there);
+ * with two batches under way the request is suspended inside `body`, so memory does not grow with the body. Every
+ * row has an outcome of its own: a bad line is an entry in `errors` and stops nobody else. What was committed stays
+ * when the body is cut off: rows are upserts and safe to send again.
  *
  * One job instead of many (single_job): with ?atomic=true, where any error undoes all, and with an Idempotency-Key,
  * where the answer must be stored in the same transaction.
@@ -28,7 +28,7 @@
 #include "util/lines.h"
 
 enum {
-    BULK_BATCH_ROWS = 8192,
+    BULK_BATCH_ROWS = WRITER_BULK_ROWS,
     BULK_BATCH_BYTES = 2 * 1024 * 1024,
     BULK_UNDER_WAY = 2,
     BULK_ERRORS = 100
