@@ -60,14 +60,6 @@ static void list_methods(struct buf *out)
                          strcmp(methods[i].name, "dawid_skene") == 0 ? " (the default)" : "");
 }
 
-static bool take_integer(const char *option, const char *text, int64_t min, int64_t max, int64_t *out)
-{
-    if (text == NULL || (number_int(text, strlen(text), out) && *out >= min && *out <= max))
-        return true;
-    command_error("aggregate", "%s must be an integer from %lld to %lld", option, (long long)min, (long long)max);
-    return false;
-}
-
 /* FOLDER/name, else FOLDER/name.gz; *found tells whether either is there. */
 static const char *path_in(struct buf *path, const char *folder, const char *name, bool *found)
 {
@@ -149,8 +141,9 @@ static bool parse(int argc, char **argv, struct aggregate_command *o, int *exit_
                        &n_words, exit_status))
         return false;
     *exit_status = EXIT_USAGE;
-    if (!take_integer("--seed", seed, 0, (INT64_C(1) << 53) - 1, &seed_number) ||
-        !take_integer("--rounds", rounds, 1, 1000000, &rounds_number) || !settle(o, gold_use, buf_string(&names)))
+    if (!options_number("aggregate", "--seed", seed, 0, (INT64_C(1) << 53) - 1, &seed_number) ||
+        !options_number("aggregate", "--rounds", rounds, 1, 1000000, &rounds_number) ||
+        !settle(o, gold_use, buf_string(&names)))
         return false;
     o->source = words[0];
     o->options.seed = (uint64_t)seed_number;

@@ -34,43 +34,6 @@ struct faceoff {
 
 /* ---- command line ------------------------------------------------------------------------------------------------ */
 
-/* Takes every --set out of argv, because it may come several times. Returns the new argc, or -1 (after a message). */
-static int take_sets(int argc, char **argv, char **rest, struct faceoff *f)
-{
-    int n = 0;
-
-    for (int i = 0; i < argc; i++) {
-        const bool joined = strncmp(argv[i], "--set=", 6) == 0;
-
-        if (!joined && (strcmp(argv[i], "--set") != 0 || i + 1 == argc)) {
-            rest[n++] = argv[i];
-            continue;
-        }
-        if (f->n_set == MAX_SET) {
-            command_error("faceoff", "more than %d --set", (int)MAX_SET);
-            return -1;
-        }
-        f->set[f->n_set++] = joined ? argv[i] + 6 : argv[++i];
-    }
-    rest[n] = NULL;
-    return n;
-}
-
-/* "a,b" -> ["a","b"]. */
-static json_t *list_of(const char *text)
-{
-    json_t *list = json_array();
-
-    for (size_t n; *text != '\0'; text += text[n] == ',' ? n + 1 : n) {
-        n = strcspn(text, ",");
-        if (json_array_append_new(list, json_stringn(text, n)) != 0) {
-            json_decref(list);
-            return NULL;
-        }
-    }
-    return list;
-}
-
 struct words {
     const char *methods, *repeat, *seed, *folds, *threads;
 };
@@ -90,7 +53,7 @@ static bool settle(const struct words *w, struct faceoff *f)
 
     memset(&err, 0, sizeof err);
     if (w->methods != NULL)
-        failed |= json_object_set_new(object, "methods", list_of(w->methods));
+        failed |= json_object_set_new(object, "methods", options_list(w->methods));
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
         if (numbers[i].text != NULL)
             failed |= json_object_set_new(object, numbers[i].name,
@@ -257,7 +220,7 @@ int cmd_faceoff(int argc, char **argv)
     memset(&err, 0, sizeof err);
     if (rest == NULL)
         return cmd_end("faceoff", error_set(&err, AMX_NO_MEMORY, "Out of memory."), &err);
-    n = take_sets(argc, argv, rest, &f);
+    n = options_take_repeated(argc, argv, "--set", MAX_SET, rest, f.set, &f.n_set);
     if (n >= 0 && parse(n, rest, &f, &exit_status)) {
         bool usage_wrong = false;
         enum amx_status status = run(&f, &usage_wrong, &err);

@@ -16,7 +16,6 @@
 #include "options.h"
 #include "progress_bar.h"
 #include "util/error.h"
-#include "util/numbers.h"
 #include "work/auto_fit.h"
 #include "work/calibrate.h"
 #include "work/evaluate.h"
@@ -39,63 +38,10 @@ struct fit_options {
 
 /* ---- command line ------------------------------------------------------------------------------------------------ */
 
-/* Takes every --set out of argv, because it may come several times. Returns the new argc, or -1 (after a message). */
-static int take_sets(int argc, char **argv, char **rest, struct fit_options *o)
-{
-    int n = 0;
-
-    for (int i = 0; i < argc; i++) {
-        const char *value = NULL;
-
-        if (strncmp(argv[i], "--set=", 6) == 0) {
-            value = argv[i] + 6;
-        } else if (strcmp(argv[i], "--set") == 0 && i + 1 < argc) {
-            value = argv[++i];
-        } else {
-            rest[n++] = argv[i];
-            continue;
-        }
-        if (o->n_set == MAX_SET) {
-            command_error("fit", "more than %d --set", (int)MAX_SET);
-            return -1;
-        }
-        o->set[o->n_set++] = value;
-    }
-    rest[n] = NULL;
-    return n;
-}
-
-static bool take_number(const char *option, const char *text, int64_t min, int64_t max, int64_t *out)
-{
-    if (text == NULL)
-        return true;
-    if (number_int(text, strlen(text), out) && *out >= min && *out <= max)
-        return true;
-    command_error("fit", "%s must be an integer from %lld to %lld", option, (long long)min, (long long)max);
-    return false;
-}
-
 /* The words of the command line as a request: parsed by the same code as a training run's body. */
 struct words {
     const char *method, *seed, *repeat, *ensemble, *folds, *gold_use, *seconds, *fits, *select, *methods;
 };
-
-/* "a,b" -> ["a","b"]. */
-static json_t *list_of(const char *text)
-{
-    json_t *list = json_array();
-
-    while (list != NULL && *text != '\0') {
-        size_t n = strcspn(text, ",");
-
-        if (json_array_append_new(list, json_stringn(text, n)) != 0) {
-            json_decref(list);
-            return NULL;
-        }
-        text += text[n] == ',' ? n + 1 : n;
-    }
-    return list;
-}
 
 /* A number as JSON, or the text itself, which is refused where a number is wanted. */
 static json_t *value_of(const char *text)
@@ -114,7 +60,7 @@ static json_t *request_of(const struct words *w)
                   {"ensemble", w->ensemble, value_of},    {"folds", w->folds, value_of},
                   {"gold_use", w->gold_use, json_string}, {"budget_seconds", w->seconds, value_of},
                   {"budget_fits", w->fits, value_of},     {"select", w->select, json_string},
-                  {"methods", w->methods, list_of}};
+                  {"methods", w->methods, options_list}};
     json_t *object = json_object();
 
     for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
@@ -171,7 +117,7 @@ static bool parse(int argc, char **argv, struct fit_options *o, int *exit_status
                        1, words, &n_words, exit_status))
         return false;
     *exit_status = EXIT_USAGE;
-    if (!take_number("--repeat", w.repeat, 1, MAX_REPEAT, &repeat_number))
+    if (!options_number("fit", "--repeat", w.repeat, 1, MAX_REPEAT, &repeat_number))
         return false;
     o->dir = words[0];
     o->repeat = (int)repeat_number;
@@ -352,7 +298,7 @@ int cmd_fit(int argc, char **argv)
 
     if (rest == NULL)
         return cmd_end("fit", error_set(&err, AMX_NO_MEMORY, "Out of memory."), &err);
-    n = take_sets(argc, argv, rest, &o);
+    n = options_take_repeated(argc, argv, "--set", MAX_SET, rest, o.set, &o.n_set);
     if (n < 0) {
         exit_status = EXIT_USAGE;
     } else if (parse(n, rest, &o, &exit_status)) {

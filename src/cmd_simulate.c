@@ -36,14 +36,6 @@ static bool wrong(const char *text)
     return false;
 }
 
-static bool take_number(const char *option, const char *text, int64_t min, int64_t max, int64_t *out)
-{
-    if (text == NULL || (number_int(text, strlen(text), out) && *out >= min && *out <= max))
-        return true;
-    command_error("simulate", "%s must be an integer from %lld to %lld", option, (long long)min, (long long)max);
-    return false;
-}
-
 /* "3" or "2-4". */
 static bool take_range(const char *text, unsigned *low, unsigned *high)
 {
@@ -152,8 +144,8 @@ static bool settle(const struct words *w, struct sim_options *o)
 
     o->labels_low = 2;
     o->labels_high = 4;
-    if (!settle_mode(w, o) || !take_number("--seed", w->seed, 0, (INT64_C(1) << 53) - 1, &seed) ||
-        !take_number("--annotators", w->annotators, 1, 1000000, &annotators) ||
+    if (!settle_mode(w, o) || !options_number("simulate", "--seed", w->seed, 0, (INT64_C(1) << 53) - 1, &seed) ||
+        !options_number("simulate", "--annotators", w->annotators, 1, 1000000, &annotators) ||
         !take_hidden(w->hidden != NULL ? w->hidden : "256,128", o) ||
         !take_range(w->labels, &o->labels_low, &o->labels_high))
         return false;

@@ -32,23 +32,6 @@ static enum amx_status exchange(struct client *client, const char *method, const
     return status;
 }
 
-/* "submit,read" -> ["submit", "read"]; NULL when memory is out. */
-static json_t *scope_list(const char *text)
-{
-    json_t *list = json_array();
-
-    while (list != NULL && *text != '\0') {
-        size_t n = strcspn(text, ",");
-
-        if (json_array_append_new(list, json_stringn(text, n)) != 0) {
-            json_decref(list);
-            return NULL;
-        }
-        text += n + (text[n] == ',');
-    }
-    return list;
-}
-
 static void print_json(const json_t *json)
 {
     if (json != NULL && json_dumpf(json, stdout, JSON_COMPACT) == 0)
@@ -57,7 +40,7 @@ static void print_json(const json_t *json)
 
 static enum amx_status create(struct client *client, const struct words *w, struct amx_error *err)
 {
-    json_auto_t *body = NULL, *answer = NULL, *scopes = scope_list(w->scope);
+    json_auto_t *body = NULL, *answer = NULL, *scopes = options_list(w->scope);
     enum amx_status status;
 
     if (scopes != NULL)

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "cmd.h"
+#include "util/numbers.h"
 
 void command_error(const char *command, const char *format, ...)
 {
@@ -108,4 +109,60 @@ bool options_parse(int argc, char **argv, const struct option *table, const char
     }
     *n_words = n;
     return true;
+}
+
+int options_take_repeated(int argc, char **argv, const char *name, size_t max, char **rest, const char **values,
+                          size_t *n_values)
+{
+    const size_t length = strlen(name);
+    size_t taken = 0;
+    int n = 0;
+
+    for (int i = 0; i < argc; i++) {
+        const bool names_it = strncmp(argv[i], name, length) == 0;
+        const bool joined = names_it && argv[i][length] == '=';
+
+        if (!joined && !(names_it && argv[i][length] == '\0' && i + 1 < argc)) {
+            rest[n++] = argv[i];
+            continue;
+        }
+        if (taken == max) {
+            command_error(argv[0], "more than %zu %s", max, name);
+            return -1;
+        }
+        values[taken++] = joined ? argv[i] + length + 1 : argv[++i];
+    }
+    rest[n] = NULL;
+    *n_values = taken;
+    return n;
+}
+
+bool options_number(const char *command, const char *option, const char *text, int64_t min, int64_t max, int64_t *out)
+{
+    int64_t number;
+
+    if (text == NULL)
+        return true;
+    if (number_int(text, strlen(text), &number) && number >= min && number <= max) {
+        *out = number;
+        return true;
+    }
+    command_error(command, "%s must be an integer from %lld to %lld", option, (long long)min, (long long)max);
+    return false;
+}
+
+json_t *options_list(const char *text)
+{
+    json_t *list = json_array();
+
+    while (list != NULL && *text != '\0') {
+        size_t n = strcspn(text, ",");
+
+        if (json_array_append_new(list, json_stringn(text, n)) != 0) {
+            json_decref(list);
+            return NULL;
+        }
+        text += text[n] == ',' ? n + 1 : n;
+    }
+    return list;
 }
