@@ -1,15 +1,13 @@
-/* data_dir.c - see data_dir.h. Files are read through zlib (which reads plain files too) in pieces of 64 KiB. */
+/* data_dir.c - see data_dir.h. */
 #include "data_dir.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
-#include <zlib.h>
 
+#include "csv_file.h"
 #include "util/csv_rows.h"
 #include "util/error.h"
 #include "util/jsonx.h"
@@ -36,79 +34,30 @@ struct reading {
 /* ---- files ------------------------------------------------------------------------------------------------------ */
 
 /* DIR/STEM.csv, else DIR/STEM.csv.gz. AMX_NOT_FOUND when there is neither. */
-static enum amx_status open_file(const char *dir, const char *stem, gzFile *file, char name[64], struct amx_error *err)
+static enum amx_status read_csv(const char *dir, const char *stem, csv_rows_fn *header, csv_rows_fn *row,
+                                struct reading *reading, struct amx_error *err)
 {
     static const char *const endings[] = {".csv", ".csv.gz"};
 
     for (int i = 0; i < 2; i++) {
-        char path[4096];
-        int fd;
+        char path[4096], name[64];
+        const struct csv_file file = {.path = path,
+                                      .name = name,
+                                      .max_row_bytes = MAX_ROW,
+                                      .max_cells = AMX_MAX_FEATURES + 2,
+                                      .header = header,
+                                      .row = row,
+                                      .context = reading};
+        enum amx_status status;
 
-        (void)snprintf(name, 64, "%s%s", stem, endings[i]);
+        (void)snprintf(name, sizeof name, "%s%s", stem, endings[i]);
         if ((size_t)snprintf(path, sizeof path, "%s/%s", dir, name) >= sizeof path)
             return error_set(err, AMX_INVALID, "The path of the folder is too long.");
-        fd = open(path, O_RDONLY | O_CLOEXEC);
-        if (fd < 0 && errno == ENOENT)
-            continue;
-        if (fd < 0)
-            return error_set(err, AMX_IO, "Cannot open %s: %s.", name, strerror(errno));
-        *file = gzdopen(fd, "rb");
-        if (*file == NULL) {
-            (void)close(fd);
-            return error_set(err, AMX_NO_MEMORY, "Out of memory.");
-        }
-        return AMX_OK;
-    }
-    return error_set(err, AMX_NOT_FOUND, "There is no %s.csv or %s.csv.gz in %.100s.", stem, stem, dir);
-}
-
-static enum amx_status push_file(gzFile file, struct csv_rows *csv, struct amx_error *err)
-{
-    char piece[PIECE];
-    int n;
-
-    while ((n = gzread(file, piece, sizeof piece)) > 0) {
-        enum amx_status status = csv_rows_push(csv, piece, (size_t)n, err);
-
-        if (status != AMX_OK)
+        status = csv_file_read(&file, err);
+        if (status != AMX_NOT_FOUND)
             return status;
     }
-    if (n < 0) {
-        int code = 0;
-        const char *text = gzerror(file, &code);
-
-        return error_set(err, code == Z_ERRNO ? AMX_IO : AMX_INVALID, "it cannot be read: %s",
-                         code == Z_ERRNO ? strerror(errno) : text);
-    }
-
-    return csv_rows_end(csv, err);
-}
-
-static enum amx_status read_csv(const char *dir, const char *stem, csv_rows_fn *header, csv_rows_fn *row,
-                                struct reading *reading, struct amx_error *err)
-{
-    struct csv_rows *csv = NULL;
-    gzFile file = NULL;
-    char name[64];
-    struct amx_error own;
-    enum amx_status status = open_file(dir, stem, &file, name, err);
-
-    if (status != AMX_OK)
-        return status;
-    memset(&own, 0, sizeof own);
-    csv = csv_rows_new(MAX_ROW, AMX_MAX_FEATURES + 2, header, row, reading);
-    status = csv == NULL ? error_set(&own, AMX_NO_MEMORY, "out of memory") : push_file(file, csv, &own);
-    csv_rows_free(csv);
-    /* A file that is cut ends in the middle of a row: say why, not where. */
-    if (gzclose_r(file) == Z_BUF_ERROR)
-        status = error_set(&own, AMX_INVALID, "the compressed data is cut");
-    if (status == AMX_OK)
-        return AMX_OK;
-    if (own.line > 0)
-        (void)error_set_line(err, status, own.line, "%s, row %llu: %s", name, (unsigned long long)own.line, own.text);
-    else
-        (void)error_set(err, status, "%s: %s", name, own.text);
-    return status;
+    return error_set(err, AMX_NOT_FOUND, "There is no %s.csv or %s.csv.gz in %.100s.", stem, stem, dir);
 }
 
 /* ---- instances -------------------------------------------------------------------------------------------------- */

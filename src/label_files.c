@@ -2,16 +2,11 @@
  * sorted and the labels put in order by two counting sorts, annotator first: linear in the labels. */
 #include "label_files.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
-#include <zlib.h>
 
-#include "util/csv_rows.h"
+#include "csv_file.h"
 #include "util/error.h"
 #include "util/jsonx.h"
 #include "util/numbers.h"
@@ -19,7 +14,6 @@
 #include "util/utf8.h"
 
 enum {
-    PIECE = 65536,
     MAX_ROW = 65536,
     MAX_META = 16 * 1024 * 1024
 };
@@ -48,72 +42,20 @@ static enum amx_status no_memory(struct amx_error *err)
 
 /* ---- one file ---------------------------------------------------------------------------------------------------- */
 
-static enum amx_status push_file(gzFile file, double size, struct csv_rows *csv, const struct label_paths *paths,
-                                 struct amx_error *err)
-{
-    char piece[PIECE];
-    int n;
-
-    while ((n = gzread(file, piece, sizeof piece)) > 0) {
-        enum amx_status status = csv_rows_push(csv, piece, (size_t)n, err);
-
-        if (status != AMX_OK)
-            return status;
-        if (paths->progress != NULL && size > 0)
-            paths->progress((double)gzoffset(file) / size, paths->context);
-    }
-    if (n < 0) {
-        int code = 0;
-        const char *text = gzerror(file, &code);
-
-        return error_set(err, code == Z_ERRNO ? AMX_IO : AMX_INVALID, "it cannot be read: %s",
-                         code == Z_ERRNO ? strerror(errno) : text);
-    }
-    return csv_rows_end(csv, err);
-}
-
-static enum amx_status open_file(const char *path, gzFile *file, double *size, struct amx_error *err)
-{
-    struct stat about;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-
-    if (fd < 0)
-        return error_set(err, errno == ENOENT ? AMX_NOT_FOUND : AMX_IO, "Cannot open %.120s: %s.", path,
-                         strerror(errno));
-    *size = fstat(fd, &about) == 0 ? (double)about.st_size : 0;
-    *file = gzdopen(fd, "rb");
-    if (*file == NULL) {
-        (void)close(fd);
-        return error_set(err, AMX_NO_MEMORY, "Out of memory.");
-    }
-    return AMX_OK;
-}
-
+/* paths: whose progress is told; NULL: nobody's. */
 static enum amx_status read_csv(const char *path, csv_rows_fn *header, csv_rows_fn *row, struct reading *reading,
                                 const struct label_paths *paths, struct amx_error *err)
 {
-    struct csv_rows *csv;
-    gzFile file = NULL;
-    double size = 0;
-    struct amx_error own;
-    enum amx_status status = open_file(path, &file, &size, err);
-    const char *slash = strrchr(path, '/'), *name = slash != NULL ? slash + 1 : path;
+    const struct csv_file file = {.path = path,
+                                  .max_row_bytes = MAX_ROW,
+                                  .max_cells = 4,
+                                  .header = header,
+                                  .row = row,
+                                  .context = reading,
+                                  .progress = paths != NULL ? paths->progress : NULL,
+                                  .progress_context = paths != NULL ? paths->context : NULL};
 
-    if (status != AMX_OK)
-        return status;
-    memset(&own, 0, sizeof own);
-    csv = csv_rows_new(MAX_ROW, 4, header, row, reading);
-    status = csv == NULL ? no_memory(&own) : push_file(file, size, csv, paths, &own);
-    csv_rows_free(csv);
-    /* A file that is cut ends in the middle of a row: say why, not where. */
-    if (gzclose_r(file) == Z_BUF_ERROR)
-        status = error_set(&own, AMX_INVALID, "the compressed data is cut");
-    if (status == AMX_OK)
-        return AMX_OK;
-    if (own.line > 0)
-        return error_set_line(err, status, own.line, "%.80s, row %llu: %s", name, (unsigned long long)own.line,
-                              own.text);
-    return error_set(err, status, "%.80s: %s", name, own.text);
+    return csv_file_read(&file, err);
 }
 
 static bool is_word(const struct slice *cell, const char *word)
@@ -472,7 +414,6 @@ static enum amx_status place_history(struct reading *r, const uint32_t *place, s
 static enum amx_status read_all(const struct label_paths *paths, struct reading *r, struct amx_error *err)
 {
     struct label_files *f = r->files;
-    const struct label_paths quiet = {0};
     uint32_t *place = NULL;
     enum amx_status status = read_csv(paths->labels, labels_header, labels_row, r, paths, err);
 
@@ -484,9 +425,9 @@ static enum amx_status read_all(const struct label_paths *paths, struct reading 
     for (size_t i = 0; status == AMX_OK && i < f->instances.table.n; i++)
         r->gold_class[i] = UINT32_MAX;
     if (status == AMX_OK && paths->gold != NULL)
-        status = read_csv(paths->gold, gold_header, gold_row, r, &quiet, err);
+        status = read_csv(paths->gold, gold_header, gold_row, r, NULL, err);
     if (status == AMX_OK && paths->history != NULL)
-        status = read_csv(paths->history, history_header, history_row, r, &quiet, err);
+        status = read_csv(paths->history, history_header, history_row, r, NULL, err);
     if (status == AMX_OK && (!sort_names(&f->instances) || !sort_names(&f->annotators)))
         status = no_memory(err);
     if (status == AMX_OK)
