@@ -6,49 +6,16 @@
 #include <string.h>
 
 #include "deep_check.h"
+#include "json_numbers.h"
 #include "test.h"
 
-struct numbers {
-    double *x;
-    size_t n;
-};
-
-static size_t count(const json_t *value)
-{
-    size_t n = 0;
-
-    if (!json_is_array(value))
-        return value != NULL ? 1 : 0;
-    for (size_t i = 0; i < json_array_size(value); i++)
-        n += count(json_array_get(value, i));
-    return n;
-}
-
-static double *fill(const json_t *value, double *to)
-{
-    if (!json_is_array(value)) {
-        *to = json_number_value(value);
-        return to + 1;
-    }
-    for (size_t i = 0; i < json_array_size(value); i++)
-        to = fill(json_array_get(value, i), to);
-    return to;
-}
-
-/* Numbers of a nested array in order; of {"every_7th": [...]} with stride 7. */
-static struct numbers numbers_of(const json_t *value, size_t *stride)
+/* Numbers of a tensor, or of {"every_7th": [...]} with stride 7. */
+static struct numbers sampled(const json_t *value, size_t *stride)
 {
     const json_t *sample = json_object_get(value, "every_7th");
-    struct numbers out;
 
-    if (stride != NULL)
-        *stride = sample != NULL ? 7 : 1;
-    value = sample != NULL ? sample : value;
-    out.n = count(value);
-    out.x = toy_alloc(out.n, sizeof(double));
-    if (value != NULL)
-        (void)fill(value, out.x);
-    return out;
+    *stride = sample != NULL ? 7 : 1;
+    return numbers_of(sample != NULL ? sample : value);
 }
 
 struct golden {
@@ -67,7 +34,7 @@ static void compare(const struct golden *g, const char *when, const char *what, 
                     const json_t *expected)
 {
     size_t stride;
-    struct numbers e = numbers_of(expected, &stride);
+    struct numbers e = sampled(expected, &stride);
     double largest = 0.0, worst = 0.0;
     bool within = e.n > 0 && e.n == (n + stride - 1) / stride;
     char text[200];
@@ -119,41 +86,36 @@ static void compare_gradients(const struct golden *g, const json_t *expected)
     free(block);
 }
 
-static double number(const json_t *object, const char *key)
-{
-    return json_number_value(json_object_get(object, key));
-}
-
 static void read_settings(struct golden *g)
 {
     const json_t *dims = json_object_get(g->json, "dims"), *settings = json_object_get(g->json, "settings");
     const json_t *hidden = json_object_get(dims, "hidden");
 
-    g->data.n_features = (size_t)number(dims, "features");
-    g->data.n_classes = (size_t)number(dims, "classes");
-    g->data.n_annotators = (size_t)number(dims, "annotators");
+    g->data.n_features = (size_t)number_at(dims, "features");
+    g->data.n_classes = (size_t)number_at(dims, "classes");
+    g->data.n_annotators = (size_t)number_at(dims, "annotators");
     amx_settings_default(g->data.n_features, &g->settings);
     g->settings.n_hidden = (int)json_array_size(hidden);
     for (size_t i = 0; i < json_array_size(hidden); i++)
         g->settings.hidden[i] = (int)json_integer_value(json_array_get(hidden, i));
-    g->settings.eta = number(settings, "eta");
-    g->settings.dropout = number(settings, "dropout");
-    g->settings.weight_decay = number(settings, "weight_decay");
-    g->settings.annotator_weight_decay = number(settings, "annotator_weight_decay");
+    g->settings.eta = number_at(settings, "eta");
+    g->settings.dropout = number_at(settings, "dropout");
+    g->settings.weight_decay = number_at(settings, "weight_decay");
+    g->settings.annotator_weight_decay = number_at(settings, "annotator_weight_decay");
     g->settings.train_gamma = json_is_true(json_object_get(settings, "train_gamma"));
     g->settings.standardize = false;
 }
 
 static void read_data(struct golden *g)
 {
-    struct numbers x = numbers_of(json_object_get(g->json, "instances"), NULL);
+    struct numbers x = numbers_of(json_object_get(g->json, "instances"));
 
     g->data.n_instances = json_array_size(json_object_get(g->json, "instances"));
     g->features = toy_alloc(x.n, sizeof(float));
     for (size_t i = 0; i < x.n; i++)
         g->features[i] = (float)x.x[i];
     free(x.x);
-    x = numbers_of(json_object_get(g->json, "triples"), NULL);
+    x = numbers_of(json_object_get(g->json, "triples"));
     g->data.n_labels = x.n / 3;
     for (size_t c = 0; c < 3; c++) {
         g->triples[c] = toy_alloc(x.n / 3, sizeof(uint32_t));
@@ -190,7 +152,7 @@ static void make_workspace(struct golden *g)
     workspace_seed(&g->workspace, 1, 0, g->train.n_rows);
     for (int i = 0; i < layout->n; i++) {
         const struct tensor *t = &layout->tensor[i];
-        struct numbers x = numbers_of(json_object_get(initial, t->name), NULL);
+        struct numbers x = numbers_of(json_object_get(initial, t->name));
         test_check(x.n == t->rows * t->cols, __FILE__, __LINE__, t->name);
         for (size_t j = 0; j < x.n && j < t->rows * t->cols; j++)
             g->model->tensors[t->compact + j] = (float)x.x[j];
@@ -204,13 +166,13 @@ static void make_workspace(struct golden *g)
 static void run_step(struct golden *g, const json_t *step)
 {
     const json_t *masks = json_object_get(step, "dropout_keep_masks");
-    const struct step_rates rates = {number(step, "lr"), number(step, "lr")};
+    const struct step_rates rates = {number_at(step, "lr"), number_at(step, "lr")};
     struct forced_masks forced = {.annotator = NULL};
     unsigned char *owned[AMX_MAX_HIDDEN] = {NULL};
     float loss;
 
     for (size_t l = 0; l < json_array_size(masks); l++) {
-        struct numbers x = numbers_of(json_array_get(masks, l), NULL);
+        struct numbers x = numbers_of(json_array_get(masks, l));
         forced.hidden[l] = owned[l] = toy_alloc(x.n, 1);
         for (size_t i = 0; i < x.n; i++)
             owned[l][i] = x.x[i] != 0.0;

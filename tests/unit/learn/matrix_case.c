@@ -6,83 +6,47 @@
 #include <string.h>
 
 #include "fixture.h"
+#include "json_numbers.h"
 #include "test.h"
 
 /* ---- reading ----------------------------------------------------------------------------------------------------- */
-
-static size_t count_numbers(const json_t *value)
-{
-    size_t n = 0;
-
-    if (!json_is_array(value))
-        return 1;
-    for (size_t i = 0; i < json_array_size(value); i++)
-        n += count_numbers(json_array_get(value, i));
-    return n;
-}
-
-static double *fill_numbers(const json_t *value, double *to)
-{
-    if (!json_is_array(value)) {
-        *to = json_number_value(value);
-        return to + 1;
-    }
-    for (size_t i = 0; i < json_array_size(value); i++)
-        to = fill_numbers(json_array_get(value, i), to);
-    return to;
-}
-
-double *matrix_case_numbers(const json_t *value, size_t *n)
-{
-    double *x = toy_alloc(count_numbers(value) + 1, sizeof(double));
-
-    *n = count_numbers(value);
-    (void)fill_numbers(value, x);
-    return x;
-}
 
 static size_t size_of(const json_t *object, const char *key)
 {
     return (size_t)json_integer_value(json_object_get(object, key));
 }
 
-double matrix_case_real(const json_t *object, const char *key)
-{
-    return json_number_value(json_object_get(object, key));
-}
-
 static void read_data(struct matrix_case *g)
 {
     const json_t *dims = json_object_get(g->json, "dims"), *optimizer = json_object_get(g->json, "optimizer");
     const json_t *hidden = json_object_get(dims, "hidden");
-    size_t n, labels;
-    double *x = matrix_case_numbers(json_object_get(g->json, "instances"), &n);
-    double *triples = matrix_case_numbers(json_object_get(g->json, "triples"), &labels);
+    struct numbers x = numbers_of(json_object_get(g->json, "instances"));
+    struct numbers triples = numbers_of(json_object_get(g->json, "triples"));
+    const size_t labels = triples.n / 3;
 
-    labels /= 3;
     g->D = size_of(dims, "features");
     g->C = size_of(dims, "classes");
     g->A = size_of(dims, "annotators");
-    g->N = n / g->D;
+    g->N = x.n / g->D;
     amx_settings_default(g->D, &g->settings);
     g->settings.n_hidden = (int)json_array_size(hidden);
     for (size_t i = 0; i < json_array_size(hidden); i++)
         g->settings.hidden[i] = (int)json_integer_value(json_array_get(hidden, i));
-    g->settings.dropout = matrix_case_real(g->json, "dropout");
-    g->settings.weight_decay = matrix_case_real(optimizer, "weight_decay_gt");
-    g->settings.annotator_weight_decay = matrix_case_real(optimizer, "weight_decay_ap");
+    g->settings.dropout = number_at(g->json, "dropout");
+    g->settings.weight_decay = number_at(optimizer, "weight_decay_gt");
+    g->settings.annotator_weight_decay = number_at(optimizer, "weight_decay_ap");
     g->settings.standardize = false;
     g->settings.batch_size = (int)g->N;
-    g->features = toy_alloc(n, sizeof(float));
+    g->features = toy_alloc(x.n, sizeof(float));
     g->instance = toy_alloc(labels, sizeof(uint32_t));
     g->annotator = toy_alloc(labels, sizeof(uint32_t));
     g->label = toy_alloc(labels, sizeof(uint32_t));
-    for (size_t i = 0; i < n; i++)
-        g->features[i] = (float)x[i];
+    for (size_t i = 0; i < x.n; i++)
+        g->features[i] = (float)x.x[i];
     for (size_t l = 0; l < labels; l++) {
-        g->instance[l] = (uint32_t)triples[3 * l];
-        g->annotator[l] = (uint32_t)triples[3 * l + 1];
-        g->label[l] = (uint32_t)triples[3 * l + 2];
+        g->instance[l] = (uint32_t)triples.x[3 * l];
+        g->annotator[l] = (uint32_t)triples.x[3 * l + 1];
+        g->label[l] = (uint32_t)triples.x[3 * l + 2];
     }
     g->data = (struct amx_data){.n_instances = g->N,
                                 .n_features = g->D,
@@ -93,8 +57,8 @@ static void read_data(struct matrix_case *g)
                                 .label_instance = g->instance,
                                 .label_annotator = g->annotator,
                                 .label_class = g->label};
-    free(triples);
-    free(x);
+    free(triples.x);
+    free(x.x);
 }
 
 struct coin_net_state *matrix_case_coin(struct matrix_case *g)
@@ -113,21 +77,19 @@ static void start(struct matrix_case *g)
     g->outliers = g->parameters + layout->compact_length;
     for (int i = 0; i < layout->n; i++) {
         const struct tensor *t = &layout->tensor[i];
-        size_t n;
-        double *x = matrix_case_numbers(json_object_get(initial, t->name), &n);
-        test_check(n == t->rows * t->cols, __FILE__, __LINE__, t->name);
-        for (size_t j = 0; j < n && j < t->rows * t->cols; j++)
-            g->model->tensors[t->compact + j] = (float)x[j];
-        free(x);
+        struct numbers x = numbers_of(json_object_get(initial, t->name));
+        test_check(x.n == t->rows * t->cols, __FILE__, __LINE__, t->name);
+        for (size_t j = 0; j < x.n && j < t->rows * t->cols; j++)
+            g->model->tensors[t->compact + j] = (float)x.x[j];
+        free(x.x);
     }
     layout_import(layout, g->model->tensors, g->workspace.parameters);
     if (coin != NULL) {
-        size_t n;
-        double *x = matrix_case_numbers(json_object_get(initial, "outliers"), &n);
-        CHECK_INT(n, cells);
-        for (size_t j = 0; j < n && j < cells; j++)
-            coin->e[j] = (float)x[j];
-        free(x);
+        struct numbers x = numbers_of(json_object_get(initial, "outliers"));
+        CHECK_INT(x.n, cells);
+        for (size_t j = 0; j < x.n && j < cells; j++)
+            coin->e[j] = (float)x.x[j];
+        free(x.x);
     }
     for (size_t i = 0; i < layout->compact_length; i++)
         g->parameters[i] = (double)g->model->tensors[i];
@@ -192,22 +154,20 @@ void matrix_case_close(struct matrix_case *g)
 void matrix_case_load(struct matrix_case *g, const json_t *step)
 {
     const json_t *masks = json_object_get(step, "dropout_keep_masks");
-    size_t n;
-    double *rows = matrix_case_numbers(json_object_get(step, "rows"), &n);
+    struct numbers rows = numbers_of(json_object_get(step, "rows"));
 
-    for (size_t i = 0; i < n; i++)
-        g->order[i] = (uint32_t)rows[i];
-    free(rows);
-    batch_load(&g->workspace.batch, &g->train, g->order, n);
+    for (size_t i = 0; i < rows.n; i++)
+        g->order[i] = (uint32_t)rows.x[i];
+    batch_load(&g->workspace.batch, &g->train, g->order, rows.n);
+    free(rows.x);
     free_masks(g);
     for (size_t l = 0; l < json_array_size(masks); l++) {
-        size_t m;
-        double *x = matrix_case_numbers(json_array_get(masks, l), &m);
-        g->masks[l] = toy_alloc(m, 1);
-        for (size_t i = 0; i < m; i++)
-            g->masks[l][i] = x[i] != 0.0;
+        struct numbers x = numbers_of(json_array_get(masks, l));
+        g->masks[l] = toy_alloc(x.n, 1);
+        for (size_t i = 0; i < x.n; i++)
+            g->masks[l][i] = x.x[i] != 0.0;
         g->forced.hidden[l] = g->masks[l];
-        free(x);
+        free(x.x);
     }
     g->workspace.forced = &g->forced;
 }

@@ -44,8 +44,5 @@ struct coin_net_state *matrix_case_coin(struct matrix_case *g);
 /* Gradients of all of coin_net's vectors [labels][C], those outside the batch 0; NULL for another method. The caller
  * frees. */
 float *matrix_case_outlier_gradient(struct matrix_case *g);
-/* Numbers of a nested array, in order; the caller frees. */
-double *matrix_case_numbers(const json_t *value, size_t *n);
-double matrix_case_real(const json_t *object, const char *key);
 
 #endif

@@ -16,51 +16,13 @@
 #include <string.h>
 
 #include "annotmix.h"
+#include "json_numbers.h"
 #include "learn/class_model.h"
 #include "learn/method.h"
 #include "learn/methods/class_target.h"
 #include "learn/mixup.h"
 #include "learn/model.h"
 #include "learn/workspace.h"
-
-/* Numbers of a nested JSON array, in order. */
-struct numbers {
-    double *x;
-    size_t n;
-};
-
-static size_t count_numbers(const json_t *value)
-{
-    size_t n = 0;
-
-    if (!json_is_array(value))
-        return 1;
-    for (size_t i = 0; i < json_array_size(value); i++)
-        n += count_numbers(json_array_get(value, i));
-    return n;
-}
-
-static double *fill_numbers(const json_t *value, double *to)
-{
-    if (!json_is_array(value)) {
-        *to = json_number_value(value);
-        return to + 1;
-    }
-    for (size_t i = 0; i < json_array_size(value); i++)
-        to = fill_numbers(json_array_get(value, i), to);
-    return to;
-}
-
-static struct numbers numbers_of(const json_t *value)
-{
-    struct numbers out = {.n = count_numbers(value)};
-
-    out.x = calloc(out.n + 1, sizeof(double));
-    if (out.x == NULL)
-        exit(2);
-    (void)fill_numbers(value, out.x);
-    return out;
-}
 
 static const char *case_name; /* of the failure messages */
 
@@ -69,7 +31,7 @@ static void compare(const char *what, const float *ours, const json_t *expected)
 {
     struct numbers e = numbers_of(expected);
     double largest = 0.0, worst = 0.0;
-    bool all_within = true;
+    bool all_within = expected != NULL;
     char text[160];
 
     for (size_t i = 0; i < e.n; i++)
@@ -83,11 +45,6 @@ static void compare(const char *what, const float *ours, const json_t *expected)
                    what, largest, worst);
     test_check(all_within, __FILE__, __LINE__, text);
     free(e.x);
-}
-
-static double number(const json_t *object, const char *key)
-{
-    return json_number_value(json_object_get(object, key));
 }
 
 struct golden {
@@ -112,25 +69,25 @@ static void read_settings(struct golden *g)
     const json_t *dims = json_object_get(g->json, "dims"), *optimizer = json_object_get(g->json, "optimizer");
     const json_t *hidden = json_object_get(dims, "hidden");
 
-    g->D = (size_t)number(dims, "features");
-    g->C = (size_t)number(dims, "classes");
-    g->A = (size_t)number(dims, "annotators");
+    g->D = (size_t)number_at(dims, "features");
+    g->C = (size_t)number_at(dims, "classes");
+    g->A = (size_t)number_at(dims, "annotators");
     g->N = json_array_size(json_object_get(g->json, "instances"));
     amx_settings_default(g->D, &g->settings);
     g->settings.n_hidden = (int)json_array_size(hidden);
     for (size_t i = 0; i < json_array_size(hidden); i++)
         g->settings.hidden[i] = (int)json_integer_value(json_array_get(hidden, i));
-    g->settings.annotator_embedding = (int)number(dims, "embed");
-    g->settings.alpha = number(g->json, "alpha");
-    g->settings.eta = number(g->json, "eta");
-    g->settings.dropout = number(g->json, "dropout");
+    g->settings.annotator_embedding = (int)number_at(dims, "embed");
+    g->settings.alpha = number_at(g->json, "alpha");
+    g->settings.eta = number_at(g->json, "eta");
+    g->settings.dropout = number_at(g->json, "dropout");
     g->settings.mix_only_annotators = json_is_true(json_object_get(g->json, "mix_only_annotators"));
-    g->settings.weight_decay = number(optimizer, "weight_decay_gt");
-    g->settings.annotator_weight_decay = number(optimizer, "weight_decay_ap");
+    g->settings.weight_decay = number_at(optimizer, "weight_decay_gt");
+    g->settings.annotator_weight_decay = number_at(optimizer, "weight_decay_ap");
     g->settings.standardize = false;
     g->settings.soft = json_is_true(json_object_get(json_object_get(g->json, "settings"), "soft"));
     if (json_object_get(json_object_get(g->json, "settings"), "prior_strength") != NULL)
-        g->settings.prior_strength = number(json_object_get(g->json, "settings"), "prior_strength");
+        g->settings.prior_strength = number_at(json_object_get(g->json, "settings"), "prior_strength");
     g->method = json_string_value(json_object_get(g->json, "method"));
     g->method = g->method != NULL ? g->method : "annot_mix";
 }
@@ -287,7 +244,7 @@ static void run_step(struct golden *g, const json_t *step, float *out_gradient)
     const json_t *masks = json_object_get(step, "dropout_keep_masks");
     struct numbers lambda = numbers_of(json_object_get(step, "lambda"));
     struct numbers permutation = numbers_of(json_object_get(step, "permutation"));
-    struct step_rates rates = {number(step, "lr"), number(step, "lr")};
+    struct step_rates rates = {number_at(step, "lr"), number_at(step, "lr")};
     struct forced_masks forced = {.annotator = NULL};
     unsigned char *owned[AMX_MAX_HIDDEN + 1] = {NULL};
     int L = g->settings.n_hidden;

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "fixture.h"
+#include "json_numbers.h"
 #include "matrix_case.h"
 
 static const char *const CASES[] = {"crowd_layer", "trace_reg",           "geo_reg_f", "geo_reg_f_few_rows",
@@ -24,22 +25,22 @@ enum {
 /* The rule of golden/README.md. */
 static void compare(const struct matrix_case *g, const char *what, const float *ours, const json_t *expected)
 {
-    size_t n;
-    double *e = matrix_case_numbers(expected, &n), largest = 0.0, worst = 0.0;
+    struct numbers e = numbers_of(expected);
+    double largest = 0.0, worst = 0.0;
     bool within = expected != NULL;
     char text[200];
 
-    for (size_t i = 0; i < n; i++)
-        largest = fmax(largest, fabs(e[i]));
-    for (size_t i = 0; i < n; i++) {
-        double d = fabs((double)ours[i] - e[i]);
+    for (size_t i = 0; i < e.n; i++)
+        largest = fmax(largest, fabs(e.x[i]));
+    for (size_t i = 0; i < e.n; i++) {
+        double d = fabs((double)ours[i] - e.x[i]);
         worst = fmax(worst, d);
         within = within && d <= 1e-4 * largest + 1e-6; /* false for NaN */
     }
     (void)snprintf(text, sizeof text, "%s: %s within 1e-4 max|tensor| + 1e-6 (max %g, worst difference %g)", g->name,
                    what, largest, worst);
     test_check(within, __FILE__, __LINE__, text);
-    free(e);
+    free(e.x);
 }
 
 /* Tensors of a block (parameters, or gradients where `trained` alone have one). */
@@ -116,7 +117,7 @@ TEST(learn_matrix_golden)
         CHECK_INT(json_array_size(steps), 7);
         for (size_t s = 0; s < json_array_size(steps); s++) {
             const json_t *step = json_array_get(steps, s), *after = json_object_get(step, "parameters_after");
-            const struct step_rates rates = {matrix_case_real(step, "lr"), matrix_case_real(step, "lr_annotator")};
+            const struct step_rates rates = {number_at(step, "lr"), number_at(step, "lr_annotator")};
             float loss;
             char what[40];
             matrix_case_load(&g, step);
