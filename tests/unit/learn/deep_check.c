@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "reference.h"
 #include "test.h"
 
 const double *deep_tensor(const struct deep *d, const double *block, const char *name)
@@ -24,29 +25,10 @@ void deep_linear(const struct deep *d, const double *block, const char *name, co
                  double *out)
 {
     char weight[40], bias[40];
-    const double *w, *b;
 
     (void)snprintf(weight, sizeof weight, "%s.weight", name);
     (void)snprintf(bias, sizeof bias, "%s.bias", name);
-    w = deep_tensor(d, block, weight);
-    b = deep_tensor(d, block, bias);
-    for (size_t j = 0; j < width; j++) {
-        out[j] = b[j];
-        for (size_t i = 0; i < in; i++)
-            out[j] += w[j * in + i] * x[i];
-    }
-}
-
-void deep_log_softmax(double *x, size_t n)
-{
-    double top = x[0], sum = 0.0;
-
-    for (size_t i = 1; i < n; i++)
-        top = fmax(top, x[i]);
-    for (size_t i = 0; i < n; i++)
-        sum += exp(x[i] - top);
-    for (size_t i = 0; i < n; i++)
-        x[i] -= top + log(sum);
+    reference_linear(out, x, 1, in, width, deep_tensor(d, block, weight), deep_tensor(d, block, bias));
 }
 
 /* ---- one step ------------------------------------------------------------ */
@@ -131,27 +113,17 @@ static void hidden_layer(const struct deep *d, int l, double *x, size_t n, size_
 {
     const size_t h = d->model->dims.h[l];
     double *z = toy_alloc(n * h, sizeof(double));
-    const double *gamma, *beta;
-    char name[32];
+    char name[32], gamma[32], beta[32];
 
     (void)snprintf(name, sizeof name, "hidden%d", l);
+    (void)snprintf(gamma, sizeof gamma, "bn%d.weight", l);
+    (void)snprintf(beta, sizeof beta, "bn%d.bias", l);
     for (size_t i = 0; i < n; i++)
         deep_linear(d, d->parameters, name, x + i * in, in, h, z + i * h);
-    (void)snprintf(name, sizeof name, "bn%d.weight", l);
-    gamma = deep_tensor(d, d->parameters, name);
-    (void)snprintf(name, sizeof name, "bn%d.bias", l);
-    beta = deep_tensor(d, d->parameters, name);
-    for (size_t j = 0; j < h; j++) {
-        double mean = 0.0, var = 0.0;
-        for (size_t i = 0; i < n; i++)
-            mean += z[i * h + j] / (double)n;
-        for (size_t i = 0; i < n; i++)
-            var += (z[i * h + j] - mean) * (z[i * h + j] - mean) / (double)n;
-        for (size_t i = 0; i < n; i++) {
-            double y = gamma[j] * (z[i * h + j] - mean) / sqrt(var + 1e-5) + beta[j];
-            x[i * h + j] = y > 0.0 && d->masks[l][i * h + j] ? y / (1.0 - d->settings->dropout) : 0.0;
-        }
-    }
+    reference_norm(z, n, h, deep_tensor(d, d->parameters, gamma), deep_tensor(d, d->parameters, beta));
+    reference_relu(z, n * h);
+    reference_drop(z, d->masks[l], n * h, d->settings->dropout);
+    memcpy(x, z, n * h * sizeof(double));
     free(z);
 }
 
@@ -176,9 +148,7 @@ static double *class_forward(const struct deep *d, double *p)
     }
     for (size_t i = 0; i < b->n_rows; i++) {
         deep_linear(d, d->parameters, "class_out", u + i * width, width, dims->C, p + i * dims->C);
-        deep_log_softmax(p + i * dims->C, dims->C);
-        for (size_t c = 0; c < dims->C; c++)
-            p[i * dims->C + c] = exp(p[i * dims->C + c]);
+        reference_softmax(p + i * dims->C, dims->C);
     }
     return u;
 }

@@ -45,8 +45,6 @@ const double *deep_tensor(const struct deep *d, const double *block, const char 
 /* out[width] = W x + b, tensors NAME.weight [width][in] and NAME.bias. */
 void deep_linear(const struct deep *d, const double *block, const char *name, const double *x, size_t in, size_t width,
                  double *out);
-/* x - log sum exp(x), in place. */
-void deep_log_softmax(double *x, size_t n);
 /* A fit of the method on toy data, and what it says of one row and every annotator, the unseen one last. Checks that
  * probabilities are probabilities, that an annotator without labels is the unseen one, and, if mixture, that
  * p_annotation and p_perf follow from the confusion matrix. */

@@ -1,6 +1,6 @@
 /* test_gradients.c - every gradient of a step against finite differences of the loss, written again in double.
  *
- * The reference below is the specification read literally: one-hot vectors are mixed, the class model runs over the
+ * The reference below, with reference.h, is the specification read literally: one-hot vectors are mixed, the class model runs over the
  * mixed rows, log p_annot is a logsumexp over true classes. It shares no code with src/learn and knows parameters only
  * by their names in the model file. Central differences in double are exact to about 1e-9. */
 #include "test.h"
@@ -19,6 +19,7 @@
 #include "learn/mixup.h"
 #include "learn/model.h"
 #include "learn/workspace.h"
+#include "reference.h"
 
 enum {
     MOST = 64
@@ -56,53 +57,6 @@ static const double *of_layer(const struct check *c, const char *kind, int l, co
     return of(c, name);
 }
 
-/* out[n][width] = in[n][in_width] W' + b */
-static void linear(double *out, const double *in, size_t n, size_t in_width, size_t width, const double *w,
-                   const double *b)
-{
-    for (size_t t = 0; t < n; t++) {
-        for (size_t j = 0; j < width; j++) {
-            double sum = b[j];
-            for (size_t i = 0; i < in_width; i++)
-                sum += w[j * in_width + i] * in[t * in_width + i];
-            out[t * width + j] = sum;
-        }
-    }
-}
-
-static void norm_relu(double *x, size_t n, size_t width, const double *gamma, const double *beta)
-{
-    for (size_t j = 0; j < width; j++) {
-        double mean = 0.0, var = 0.0;
-        for (size_t t = 0; t < n; t++)
-            mean += x[t * width + j] / (double)n;
-        for (size_t t = 0; t < n; t++)
-            var += (x[t * width + j] - mean) * (x[t * width + j] - mean) / (double)n;
-        for (size_t t = 0; t < n; t++) {
-            double y = gamma[j] * (x[t * width + j] - mean) / sqrt(var + 1e-5) + beta[j];
-            x[t * width + j] = y > 0.0 ? y : 0.0;
-        }
-    }
-}
-
-static void drop(double *x, const unsigned char *keep, size_t n, double p)
-{
-    for (size_t i = 0; i < n; i++)
-        x[i] = keep[i] ? x[i] / (1.0 - p) : 0.0;
-}
-
-static void log_softmax(double *x, size_t n)
-{
-    double top = x[0], sum = 0.0;
-
-    for (size_t i = 1; i < n; i++)
-        top = fmax(top, x[i]);
-    for (size_t i = 0; i < n; i++)
-        sum += exp(x[i] - top);
-    for (size_t i = 0; i < n; i++)
-        x[i] -= top + log(sum);
-}
-
 /* Class model over `rows` rows x [rows][D]; returns u (caller frees) and fills logits [rows][C]. */
 static double *class_forward(const struct check *c, const double *x, size_t rows, double *logits)
 {
@@ -112,13 +66,15 @@ static double *class_forward(const struct check *c, const double *x, size_t rows
 
     memcpy(u, x, rows * d->D * sizeof(double));
     for (int l = 0; l < d->L; l++) {
-        linear(next, u, rows, width, d->h[l], of_layer(c, "hidden", l, "weight"), of_layer(c, "hidden", l, "bias"));
+        reference_linear(next, u, rows, width, d->h[l], of_layer(c, "hidden", l, "weight"),
+                         of_layer(c, "hidden", l, "bias"));
         width = d->h[l];
-        norm_relu(next, rows, width, of_layer(c, "bn", l, "weight"), of_layer(c, "bn", l, "bias"));
-        drop(next, c->masks[l], rows * width, c->settings->dropout);
+        reference_norm(next, rows, width, of_layer(c, "bn", l, "weight"), of_layer(c, "bn", l, "bias"));
+        reference_relu(next, rows * width);
+        reference_drop(next, c->masks[l], rows * width, c->settings->dropout);
         memcpy(u, next, rows * width * sizeof(double));
     }
-    linear(logits, u, rows, width, d->C, of(c, "class_out.weight"), of(c, "class_out.bias"));
+    reference_linear(logits, u, rows, width, d->C, of(c, "class_out.weight"), of(c, "class_out.bias"));
     free(next);
     return u;
 }
@@ -142,7 +98,7 @@ static double target_loss(const struct check *c)
     for (size_t i = 0; i < n; i++) {
         size_t q = b->mixed ? c->permutation[i] : i;
         double l = b->mixed ? (double)c->lambda[i] : 1.0;
-        log_softmax(logits + i * C, C);
+        reference_log_softmax(logits + i * C, C);
         for (size_t k = 0; k < C; k++)
             loss -= (l * (double)targets[c->order[i] * C + k] + (1.0 - l) * (double)targets[c->order[q] * C + k]) *
                     logits[i * C + k] / (double)n;
@@ -201,24 +157,26 @@ static double loss_of(const struct check *c, const double *stop, double *u_out)
         size_t r = mixed ? t : b->row[t];
         memcpy(logits + t * C, row_logits + r * C, C * sizeof(double));
         memcpy(u + t * H, row_u + r * H, H * sizeof(double));
-        log_softmax(logits + t * C, C);
+        reference_log_softmax(logits + t * C, C);
     }
     if (u_out != NULL)
         memcpy(u_out, u, T * H * sizeof(double));
-    linear(half, stop != NULL ? stop : u, T, H, E, of(c, "instance_embed.weight"), of(c, "instance_embed.bias"));
+    reference_linear(half, stop != NULL ? stop : u, T, H, E, of(c, "instance_embed.weight"),
+                     of(c, "instance_embed.bias"));
     for (size_t t = 0; t < T; t++)
         memcpy(v + t * 2 * E, half + t * E, E * sizeof(double));
-    linear(half, a, T, A, E, of(c, "annotator_embed.weight"), of(c, "annotator_embed.bias"));
+    reference_linear(half, a, T, A, E, of(c, "annotator_embed.weight"), of(c, "annotator_embed.bias"));
     for (size_t t = 0; t < T; t++)
         memcpy(v + t * 2 * E + E, half + t * E, E * sizeof(double));
-    drop(v, c->masks[d->L], T * 2 * E, 0.5);
-    linear(hidden, v, T, 2 * E, E, of(c, "ap_hidden.weight"), of(c, "ap_hidden.bias"));
-    norm_relu(hidden, T, E, of(c, "ap_bn.weight"), of(c, "ap_bn.bias"));
-    linear(confusion, hidden, T, E, C * C, of(c, "ap_out.weight"), of(c, "ap_out.bias"));
+    reference_drop(v, c->masks[d->L], T * 2 * E, 0.5);
+    reference_linear(hidden, v, T, 2 * E, E, of(c, "ap_hidden.weight"), of(c, "ap_hidden.bias"));
+    reference_norm(hidden, T, E, of(c, "ap_bn.weight"), of(c, "ap_bn.bias"));
+    reference_relu(hidden, T * E);
+    reference_linear(confusion, hidden, T, E, C * C, of(c, "ap_out.weight"), of(c, "ap_out.bias"));
     add_prior(c, a, confusion);
     for (size_t t = 0; t < T; t++) {
         for (size_t k = 0; k < C; k++)
-            log_softmax(confusion + (t * C + k) * C, C);
+            reference_log_softmax(confusion + (t * C + k) * C, C);
         for (size_t j = 0; j < C; j++) {
             double q = 0.0;
             for (size_t k = 0; k < C; k++)

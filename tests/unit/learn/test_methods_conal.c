@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "deep_check.h"
+#include "reference.h"
 #include "test.h"
 
 enum {
@@ -43,7 +44,7 @@ static double reference(const struct deep *d, const double *p, const double *u)
             for (size_t k = 0; k < C; k++)
                 s[c] += row[k] * (r * common[k * C + c] + (1.0 - r) * own[(b->annotator1[t] * C + k) * C + c]);
         }
-        deep_log_softmax(s, C);
+        reference_log_softmax(s, C);
         loss -= s[b->class1[t]] / (double)b->n_labels;
     }
     for (size_t a = 0; a < A; a++) {

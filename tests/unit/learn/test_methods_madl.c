@@ -5,6 +5,7 @@
 
 #include "deep_check.h"
 #include "learn/methods/madl.h"
+#include "reference.h"
 #include "test.h"
 
 enum {
@@ -15,23 +16,10 @@ enum {
     MOST_CLASSES = 8
 };
 
-/* x [n][width] through BatchNorm; relu: and ReLU. */
-static void norm(const struct deep *d, const char *gamma_name, const char *beta_name, double *x, size_t n, size_t width,
-                 bool relu)
+/* x [n][width] through the BatchNorm of these tensors. */
+static void norm(const struct deep *d, const char *gamma_name, const char *beta_name, double *x, size_t n, size_t width)
 {
-    const double *gamma = deep_tensor(d, d->parameters, gamma_name), *beta = deep_tensor(d, d->parameters, beta_name);
-
-    for (size_t j = 0; j < width; j++) {
-        double mean = 0.0, var = 0.0;
-        for (size_t t = 0; t < n; t++)
-            mean += x[t * width + j] / (double)n;
-        for (size_t t = 0; t < n; t++)
-            var += (x[t * width + j] - mean) * (x[t * width + j] - mean) / (double)n;
-        for (size_t t = 0; t < n; t++) {
-            double y = gamma[j] * (x[t * width + j] - mean) / sqrt(var + 1e-5) + beta[j];
-            x[t * width + j] = relu && y < 0.0 ? 0.0 : y;
-        }
-    }
+    reference_norm(x, n, width, deep_tensor(d, d->parameters, gamma_name), deep_tensor(d, d->parameters, beta_name));
 }
 
 static void annotator_embedding(const struct deep *d, const double *block, size_t a, double *out)
@@ -88,17 +76,18 @@ static double reference(const struct deep *d, const double *p, const double *u)
         }
         deep_linear(d, d->parameters, "ap_hidden0", x, V, HIDDEN, h1 + t * HIDDEN);
     }
-    norm(d, "ap_bn0.weight", "ap_bn0.bias", h1, n, HIDDEN, true);
+    norm(d, "ap_bn0.weight", "ap_bn0.bias", h1, n, HIDDEN);
+    reference_relu(h1, n * HIDDEN);
     for (size_t t = 0; t < n; t++)
         deep_linear(d, d->parameters, "ap_hidden1", h1 + t * HIDDEN, HIDDEN, E, h + t * E);
-    norm(d, "ap_bn1.weight", "ap_bn1.bias", h, n, E, false);
+    norm(d, "ap_bn1.weight", "ap_bn1.bias", h, n, E);
     for (size_t t = 0; t < n; t++) {
         double logits[MOST_CLASSES * MOST_CLASSES], q = 0.0;
         for (size_t e = 0; e < E; e++)
             h[t * E + e] = fmax(0.0, h[t * E + e] + v[t * V + e]);
         deep_linear(d, d->parameters, "ap_out", h + t * E, E, C * C, logits);
         for (size_t k = 0; k < C; k++) {
-            deep_log_softmax(logits + k * C, C);
+            reference_log_softmax(logits + k * C, C);
             q += p[b->row[t] * C + k] * exp(logits[k * C + b->class1[t]]);
         }
         loss -= w[b->annotator1[t]] * log(q) / (double)n;

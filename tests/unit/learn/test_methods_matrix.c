@@ -13,6 +13,7 @@
 #include "fixture.h"
 #include "json_numbers.h"
 #include "matrix_case.h"
+#include "reference.h"
 
 static const char *const CASES[] = {"crowd_layer", "trace_reg",           "geo_reg_f", "geo_reg_f_few_rows",
                                     "geo_reg_w",   "geo_reg_w_no_hidden", "coin_net",  "coin_net_decay"};
@@ -149,43 +150,15 @@ static const double *of(const struct matrix_case *g, const char *kind, int l, co
     return g->parameters + g->model->layout.tensor[layout_find(&g->model->layout, name)].compact;
 }
 
-static void softmax(double *x, size_t n)
-{
-    double top = x[0], sum = 0.0;
-
-    for (size_t i = 1; i < n; i++)
-        top = fmax(top, x[i]);
-    for (size_t i = 0; i < n; i++)
-        sum += (x[i] = exp(x[i] - top));
-    for (size_t i = 0; i < n; i++)
-        x[i] /= sum;
-}
-
-/* One hidden layer, or the output layer (l = -1), over the batch: x [B][in] -> y [B][out]. */
-static void layer(const struct matrix_case *g, int l, const double *x, size_t in, double *y, size_t out)
+/* One hidden layer over the batch: x [B][in] -> y [B][out]. */
+static void hidden_layer(const struct matrix_case *g, int l, const double *x, size_t in, double *y, size_t out)
 {
     const size_t B = g->workspace.batch.n_rows;
-    const char *kind = l < 0 ? "class_out" : "hidden";
-    const double *w = of(g, kind, l, "weight"), *b = of(g, kind, l, "bias");
 
-    for (size_t j = 0; j < out; j++) {
-        double mean = 0.0, var = 0.0;
-        for (size_t i = 0; i < B; i++) {
-            double sum = b[j];
-            for (size_t d = 0; d < in; d++)
-                sum += w[j * in + d] * x[i * in + d];
-            y[i * out + j] = sum;
-            mean += sum / (double)B;
-        }
-        for (size_t i = 0; i < B && l >= 0; i++)
-            var += (y[i * out + j] - mean) * (y[i * out + j] - mean) / (double)B;
-        for (size_t i = 0; i < B && l >= 0; i++) {
-            double z =
-                (y[i * out + j] - mean) / sqrt(var + 1e-5) * of(g, "bn", l, "weight")[j] + of(g, "bn", l, "bias")[j];
-            bool kept = g->masks[l][i * out + j] && z > 0.0;
-            y[i * out + j] = kept ? z / (1.0 - g->settings.dropout) : 0.0;
-        }
-    }
+    reference_linear(y, x, B, in, out, of(g, "hidden", l, "weight"), of(g, "hidden", l, "bias"));
+    reference_norm(y, B, out, of(g, "bn", l, "weight"), of(g, "bn", l, "bias"));
+    reference_relu(y, B * out);
+    reference_drop(y, g->masks[l], B * out, g->settings.dropout);
 }
 
 /* Class probabilities [B][C] of the batch. */
@@ -201,13 +174,13 @@ static void class_probabilities(const struct matrix_case *g, double *p)
             x[i * d->D + j] = (double)b->x[i * d->Dp + j];
     }
     for (int l = 0; l < d->L; l++) {
-        layer(g, l, x, width, y, d->h[l]);
+        hidden_layer(g, l, x, width, y, d->h[l]);
         width = d->h[l];
         memcpy(x, y, b->n_rows * width * sizeof(double));
     }
-    layer(g, -1, x, width, p, d->C);
+    reference_linear(p, x, b->n_rows, width, d->C, of(g, "class_out", -1, "weight"), of(g, "class_out", -1, "bias"));
     for (size_t i = 0; i < b->n_rows; i++)
-        softmax(p + i * d->C, d->C);
+        reference_softmax(p + i * d->C, d->C);
     free(y);
     free(x);
 }
@@ -261,7 +234,7 @@ static double label_loss(const struct matrix_case *g, const double *p, const dou
         mean += e == NULL ? 0.0 : e[k] / (double)C;
     }
     if (layered)
-        softmax(q, C);
+        reference_softmax(q, C);
     for (size_t c = 0; c < C && e != NULL; c++) {
         q[c] = clamp(q[c] + e[c] - mean);
         sum += q[c];
@@ -307,7 +280,7 @@ static double loss_of(struct matrix_case *g)
     class_probabilities(g, p);
     memcpy(P, M, cells * sizeof(double));
     for (size_t i = 0; i < g->A * C; i++)
-        softmax(P + i * C, C);
+        reference_softmax(P + i * C, C);
     for (size_t i = 0; i < b->n_rows; i++) {
         double squares = 0.0;
         size_t first = g->train.begin[b->source[i]];
@@ -407,7 +380,7 @@ TEST(learn_matrix_singular_term_is_dropped)
             double P[MOST];
             memcpy(P, M + b->annotator1[t] * g.C * g.C, g.C * g.C * sizeof(double));
             for (size_t k = 0; k < g.C; k++)
-                softmax(P + k * g.C, g.C);
+                reference_softmax(P + k * g.C, g.C);
             expected += label_loss(&g, p + b->row[t] * g.C, P, P, b->class1[t], NULL) / (double)b->n_labels;
         }
         CHECK_NEAR(loss, expected, 5e-6);
