@@ -13,7 +13,7 @@ import pathlib
 import sys
 
 import torch
-from make_golden import batch_norm, class_model, layer, linear, normalise, shorten
+from make_golden import batch_norm, class_model, layer, linear, normalise, radam, shorten
 
 torch.set_default_dtype(torch.float64)
 STEPS, STEPS_PER_EPOCH, EPOCHS, RATE = 6, 3, 50, 0.01
@@ -161,21 +161,8 @@ def untrained(name, train_gamma):
     return before_norm or "running" in name or (name == "gamma" and not train_gamma)
 
 
-def radam(p, grads, state, t, rate, decay, annotator_decay):
-    rho_inf = 2 / (1 - 0.999) - 1
-    for name, gradient in grads.items():
-        of_class = name.startswith(("hidden", "bn", "class_out"))
-        gradient = gradient + (decay if of_class else annotator_decay) * p[name]
-        m, v = state.setdefault(name, [torch.zeros_like(gradient), torch.zeros_like(gradient)])
-        m.mul_(0.9).add_(gradient, alpha=0.1)
-        v.mul_(0.999).addcmul_(gradient, gradient, value=0.001)
-        m_hat = m / (1 - 0.9**t)
-        rho = rho_inf - 2 * t * 0.999**t / (1 - 0.999**t)
-        if rho > 5:
-            r = math.sqrt((rho - 4) * (rho - 2) * rho_inf / ((rho_inf - 4) * (rho_inf - 2) * rho))
-            p[name] = p[name] - rate * m_hat * r * math.sqrt(1 - 0.999**t) / (v.sqrt() + 1e-8)
-        else:
-            p[name] = p[name] - rate * m_hat
+def of_class(name):
+    return name.startswith(("hidden", "bn", "class_out"))
 
 
 # ---- cases -----------------------------------------------------------------------------------------------------------
@@ -231,7 +218,7 @@ def make(case, seed):
         for k in trained:
             p[k] = p[k].detach()
         rate = RATE / 2 * (1 + math.cos(math.pi * (s // STEPS_PER_EPOCH) / EPOCHS))
-        radam(p, grads, state, s + 1, rate, *decays)
+        radam(p, grads, state, s + 1, lambda k: rate, lambda k: decays[not of_class(k)])
         if method == "crowd_ar":
             p["reliability.weight"].clamp_(min=0)
         step = dict(dropout_keep_masks=masks, lr=shorten(rate), loss=shorten(loss.item()))

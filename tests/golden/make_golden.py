@@ -114,11 +114,16 @@ def untrained(name):
     return before_norm or "running" in name
 
 
+def decay_of(name, decay):
+    """Weight decay of a tensor of annot_mix: its annotator model has none here."""
+    return 0.0 if name.startswith(("annotator", "instance", "ap_")) else decay
+
+
 def radam(p, grads, state, t, rate, decay):
+    """Step number t (from 1) of RAdam with L2 decay; rate and decay are functions of a tensor's name."""
     rho_inf = 2 / (1 - 0.999) - 1
     for name, gradient in grads.items():
-        weight_decay = 0.0 if name.startswith(("annotator", "instance", "ap_")) else decay
-        gradient = gradient + weight_decay * p[name]
+        gradient = gradient + decay(name) * p[name]
         m, v = state.setdefault(name, [torch.zeros_like(gradient), torch.zeros_like(gradient)])
         m.mul_(0.9).add_(gradient, alpha=0.1)
         v.mul_(0.999).addcmul_(gradient, gradient, value=0.001)
@@ -126,9 +131,9 @@ def radam(p, grads, state, t, rate, decay):
         rho = rho_inf - 2 * t * 0.999**t / (1 - 0.999**t)
         if rho > 5:
             r = math.sqrt((rho - 4) * (rho - 2) * rho_inf / ((rho_inf - 4) * (rho_inf - 2) * rho))
-            p[name] = p[name] - rate * m_hat * r * math.sqrt(1 - 0.999**t) / (v.sqrt() + 1e-8)
+            p[name] = p[name] - rate(name) * m_hat * r * math.sqrt(1 - 0.999**t) / (v.sqrt() + 1e-8)
         else:
-            p[name] = p[name] - rate * m_hat
+            p[name] = p[name] - rate(name) * m_hat
 
 
 def shorten(x):
@@ -180,7 +185,7 @@ def make(case, seed):
         for k in trained:
             p[k] = p[k].detach()
         rate = RATE / 2 * (1 + math.cos(math.pi * (s // STEPS_PER_EPOCH) / EPOCHS))
-        radam(p, grads, state, s + 1, rate, decay)
+        radam(p, grads, state, s + 1, lambda k: rate, lambda k: decay_of(k, decay))
         step |= dict(lr=shorten(rate), loss=shorten(loss.item()))
         if s == 0:
             step |= dict(gradients={k: shorten(v) for k, v in grads.items()})

@@ -14,7 +14,7 @@ import pathlib
 import sys
 
 import torch
-from make_golden import batch_norm, class_model, linear, shorten, untrained
+from make_golden import batch_norm, class_model, linear, radam, shorten, untrained
 
 torch.set_default_dtype(torch.float64)
 
@@ -79,21 +79,8 @@ def loss_of(method, p, X, rows, triples, masks, C, A, L, dropout):
     return loss + (1e-2 * logdet_term(q.T @ q) if len(rows) >= C else 0.0)
 
 
-def radam(p, grads, state, t, rates, decays):
-    rho_inf = 2 / (1 - 0.999) - 1
-    for name, gradient in grads.items():
-        group = int(name in ("confusion.weight", "outliers"))
-        gradient = gradient + decays[group] * p[name]
-        m, v = state.setdefault(name, [torch.zeros_like(gradient), torch.zeros_like(gradient)])
-        m.mul_(0.9).add_(gradient, alpha=0.1)
-        v.mul_(0.999).addcmul_(gradient, gradient, value=0.001)
-        m_hat = m / (1 - 0.9**t)
-        rho = rho_inf - 2 * t * 0.999**t / (1 - 0.999**t)
-        if rho > 5:
-            r = math.sqrt((rho - 4) * (rho - 2) * rho_inf / ((rho_inf - 4) * (rho_inf - 2) * rho))
-            p[name] = p[name] - rates[group] * m_hat * r * math.sqrt(1 - 0.999**t) / (v.sqrt() + 1e-8)
-        else:
-            p[name] = p[name] - rates[group] * m_hat
+def of_annotators(name):
+    return name in ("confusion.weight", "outliers")
 
 
 def predict(method, p, X, triples, C, A, L, dropout):
@@ -140,7 +127,8 @@ def make(case, seed):
         for k in trained:
             p[k] = p[k].detach()
         cosine = 0.5 * (1 + math.cos(math.pi * (s // STEPS_PER_EPOCH) / EPOCHS))
-        radam(p, grads, state, s + 1, (RATE * cosine, ANNOTATOR_RATE * cosine), (decay, annotator_decay))
+        radam(p, grads, state, s + 1, lambda k: cosine * (ANNOTATOR_RATE if of_annotators(k) else RATE),
+              lambda k: annotator_decay if of_annotators(k) else decay)
         step = dict(rows=rows, dropout_keep_masks=[m.tolist() for m in masks], lr=shorten(RATE * cosine),
                     lr_annotator=shorten(ANNOTATOR_RATE * cosine), loss=shorten(loss.item()))
         if s < 2:

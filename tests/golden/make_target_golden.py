@@ -248,7 +248,7 @@ def make(case, seed):
         for k in trained:
             p[k] = p[k].detach()
         rate = base.RATE / 2 * (1 + math.cos(math.pi * (s // base.STEPS_PER_EPOCH) / base.EPOCHS))
-        base.radam(p, grads, state, s + 1, rate, 1e-4)
+        base.radam(p, grads, state, s + 1, lambda k: rate, lambda k: base.decay_of(k, 1e-4))
         step |= dict(lr=base.shorten(rate), loss=base.shorten(loss.item()))
         if s == 0:
             step |= dict(gradients={k: base.shorten(v) for k, v in grads.items()})
