@@ -2,6 +2,8 @@
 
 import random
 
+from harness import Case
+
 CLASSES = ["cat", "dog", "rabbit"]
 CENTRES = [(0.0, 2.0), (2.0, -1.0), (-2.0, -1.0)]
 ANNOTATORS = {"expert": 0.97, "good": 0.88, "fair": 0.75, "random": 0.34, "adversary": 0.1}
@@ -33,3 +35,19 @@ class Crowd:
         api.ndjson(path + "/labels", self.labels, expect=(200, 201))
         if gold:
             api.ndjson(path + "/gold", [{"instance": i, "class": c} for i, c in self.gold.items()], expect=(200, 201))
+
+
+class CrowdCase(Case):
+    """A case with one crowd, made once, and as many projects that hold it as the tests ask for."""
+
+    crowd_size = 60
+
+    @classmethod
+    def prepare(cls):
+        cls.crowd = Crowd(cls.crowd_size)
+
+    def loaded(self, gold=True, **more):
+        """A new project with the crowd in it: its path and its name."""
+        path = self.project(dim=2, **more)
+        self.crowd.load(self.api, path, gold)
+        return path, path.rsplit("/", 1)[1]

@@ -1,7 +1,7 @@
 """Method auto: request, progress, cancel, the table of candidates, and that gold of test touches nothing."""
 
 import synth
-from harness import Case, until
+from harness import until
 
 QUICK = {"hidden": [8], "annotator_embedding": 8, "epochs": 9}
 RISKS = {"class", "class_share", "class_odds", "class_odds_share", "label", "label_confidence", "label_odds"}
@@ -14,18 +14,10 @@ REQUEST = {
 }
 
 
-class Auto(Case):
+class Auto(synth.CrowdCase):
     weight = 3
     args = ("--trainers", "2")
-
-    @classmethod
-    def prepare(cls):
-        cls.crowd = synth.Crowd(80)
-
-    def loaded(self, gold=True, **more):
-        path = self.project(dim=2, **more)
-        self.crowd.load(self.api, path, gold)
-        return path, path.rsplit("/", 1)[1]
+    crowd_size = 80
 
     def run_of(self, path, name, body=None, state="succeeded"):
         run = self.api.post(path + "/training-runs", body or REQUEST, expect=202).json

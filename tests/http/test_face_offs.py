@@ -9,23 +9,14 @@ import tempfile
 import unittest
 
 import synth
-from harness import DATA, Case, Client, Server, command, strict_json, until
+from harness import DATA, Client, Server, command, strict_json, until
 
 DIGITS = os.path.join(DATA, "digits")
 
 
-class FaceOffs(Case):
+class FaceOffs(synth.CrowdCase):
     weight = 4
     args = ("--trainers", "2")
-
-    @classmethod
-    def prepare(cls):
-        cls.crowd = synth.Crowd(60)
-
-    def loaded(self, gold=True, **more):
-        path = self.project(dim=2, **more)
-        self.crowd.load(self.api, path, gold)
-        return path, path.rsplit("/", 1)[1]
 
     def test_from_queue_to_table(self):
         path, name = self.loaded()

@@ -7,18 +7,10 @@ import synth
 from harness import SMALL, Case, Server, Client, until
 
 
-class Training(Case):
+class Training(synth.CrowdCase):
     weight = 4
     args = ("--trainers", "1")
-
-    @classmethod
-    def prepare(cls):
-        cls.crowd = synth.Crowd(80)
-
-    def loaded(self, gold=True, **more):
-        path = self.project(dim=2, **more)
-        self.crowd.load(self.api, path, gold)
-        return path, path.rsplit("/", 1)[1]
+    crowd_size = 80
 
     def slow(self, path, seed=1):
         """A run that takes long, once it is running."""
