@@ -59,6 +59,11 @@ void test_check_str(const char *a, const char *b, const char *file, int line, co
     }
 }
 
+double test_worst(double worst, double difference)
+{
+    return isnan(difference) ? (double)INFINITY : fmax(worst, difference);
+}
+
 void test_skip(const char *why)
 {
     skipped = true;

@@ -10,6 +10,8 @@ void test_check(bool ok, const char *file, int line, const char *text);
 void test_check_near(double a, double b, double tolerance, const char *file, int line, const char *text);
 void test_check_int(long long a, long long b, const char *file, int line, const char *text);
 void test_check_str(const char *a, const char *b, const char *file, int line, const char *text);
+/* The larger of the two; infinite when the new one is NaN, which fmax would pass over. */
+double test_worst(double worst, double difference);
 /* Ends the running test as skipped (after return), with the reason in the output and in the count. */
 void test_skip(const char *why);
 

@@ -180,7 +180,7 @@ static void compare_tensor(struct deep *d, const struct tensor *t, const float *
         *p = kept;
         expected = (up - down) / (2.0 * step);
         largest = fmax(largest, fabs(expected));
-        worst = fmax(worst, fabs(expected - (double)gradient[t->compact + i]));
+        worst = test_worst(worst, fabs(expected - (double)gradient[t->compact + i]));
     }
     (void)snprintf(text, sizeof text, "gradient of %s against finite differences (max %g, worst difference %g)",
                    t->name, largest, worst);

@@ -43,7 +43,7 @@ static void compare(const struct golden *g, const char *when, const char *what, 
         largest = fmax(largest, fabs(e.x[i]));
     for (size_t i = 0; i < e.n && within; i++) {
         double d = fabs((double)ours[i * stride] - e.x[i]);
-        worst = fmax(worst, d);
+        worst = test_worst(worst, d);
         within = d <= 1e-4 * largest + 1e-6; /* false for NaN */
     }
     (void)snprintf(text, sizeof text, "%s: %s %s within 1e-4 max|tensor| + 1e-6 (max %g, difference %g)", g->name, when,

@@ -38,7 +38,7 @@ static void compare(const char *what, const float *ours, const json_t *expected)
         largest = fmax(largest, fabs(e.x[i]));
     for (size_t i = 0; i < e.n; i++) {
         double d = fabs((double)ours[i] - e.x[i]);
-        worst = fmax(worst, d);
+        worst = test_worst(worst, d);
         all_within = all_within && d <= 1e-4 * largest + 1e-6; /* false for NaN */
     }
     (void)snprintf(text, sizeof text, "%s: %s within 1e-4 max|tensor| + 1e-6 (max %g, worst difference %g)", case_name,

@@ -1,8 +1,8 @@
 /* test_gradients.c - every gradient of a step against finite differences of the loss, written again in double.
  *
- * The reference below, with reference.h, is the specification read literally: one-hot vectors are mixed, the class model runs over the
- * mixed rows, log p_annot is a logsumexp over true classes. It shares no code with src/learn and knows parameters only
- * by their names in the model file. Central differences in double are exact to about 1e-9. */
+ * The reference below, with reference.h, is the specification read literally: one-hot vectors are mixed, the class
+ * model runs over the mixed rows, log p_annot is a logsumexp over true classes. It shares no code with src/learn and
+ * knows parameters only by their names in the model file. Central differences in double are exact to about 1e-9. */
 #include "test.h"
 
 #include <math.h>
@@ -301,7 +301,7 @@ static void compare_tensor(struct check *c, const struct tensor *t, const float 
         *p = kept;
         expected = (up - down) / (2.0 * step);
         largest = fmax(largest, fabs(expected));
-        worst = fmax(worst, fabs(expected - (double)gradient[t->compact + i]));
+        worst = test_worst(worst, fabs(expected - (double)gradient[t->compact + i]));
     }
     (void)snprintf(text, sizeof text, "gradient of %s against finite differences (max %g, worst difference %g)",
                    t->name, largest, worst);

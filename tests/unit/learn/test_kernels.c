@@ -42,8 +42,8 @@ static void check_log_softmax(const struct amx_kernels *kernels, double scale)
             sum += exp((double)before[c * TP + t] + (double)bias[c] - top);
         for (size_t c = 0; c < C; c++) {
             double expected = (double)before[c * TP + t] + (double)bias[c] - top - log(sum);
-            worst = fmax(worst, fabs((double)x[c * TP + t] - expected) / fmax(1.0, fabs(expected)));
-            worst_p = fmax(worst_p, fabs((double)p[c * TP + t] - exp(expected)));
+            worst = test_worst(worst, fabs((double)x[c * TP + t] - expected) / fmax(1.0, fabs(expected)));
+            worst_p = test_worst(worst_p, fabs((double)p[c * TP + t] - exp(expected)));
         }
     }
     CHECK_NEAR(worst, 0.0, 4e-6);
@@ -71,8 +71,8 @@ static void check_stats(const struct amx_kernels *kernels, size_t n)
             var += ((double)z[t * WIDTH + j] - mean) * ((double)z[t * WIDTH + j] - mean) / (double)n;
         m = (double)z[j] + sum[j] / (double)n;
         v = square[j] / (double)n - sum[j] * sum[j] / (double)n / (double)n;
-        worst = fmax(worst, fabs(m - mean));
-        worst = fmax(worst, fabs(v - var));
+        worst = test_worst(worst, fabs(m - mean));
+        worst = test_worst(worst, fabs(v - var));
     }
     CHECK_NEAR(worst, 0.0, 1e-5);
     free(z);
@@ -93,7 +93,7 @@ static void check_panel(const struct amx_kernels *kernels)
             double sum = 0.0;
             for (size_t k = 0; k < K; k++)
                 sum += (double)a[r * K + k] * (double)b[k * PANEL + j];
-            worst = fmax(worst, fabs(sum - (double)c[r * PANEL + j]));
+            worst = test_worst(worst, fabs(sum - (double)c[r * PANEL + j]));
         }
         kernels->panel(a + r * K, K, 1, b, K, one, PANEL);
         CHECK(memcmp(one, c + r * PANEL, sizeof one) == 0); /* bit for bit, among four or alone */
@@ -174,7 +174,7 @@ static void check_embed(const struct amx_kernels *kernels)
         double expected = j < EP ? (double)ex[row[t] * EP + j] + (double)bias[j]
                                  : l * (double)table[first[t] * EP + j - EP] +
                                        (1.0 - l) * (double)table[second[t] * EP + j - EP] + (double)bias[j - EP];
-        worst = fmax(worst, fabs((double)v[i] - (keep ? 2.0 * expected : 0.0)));
+        worst = test_worst(worst, fabs((double)v[i] - (keep ? 2.0 * expected : 0.0)));
     }
     CHECK_NEAR(worst, 0.0, 1e-6);
     free(table);

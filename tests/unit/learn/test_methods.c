@@ -119,7 +119,7 @@ static double worst_sum(const float *p, size_t n, size_t C)
                 return (double)INFINITY;
             sum += (double)p[i * C + c];
         }
-        worst = fmax(worst, fabs(sum - 1.0));
+        worst = test_worst(worst, fabs(sum - 1.0));
     }
     return worst;
 }

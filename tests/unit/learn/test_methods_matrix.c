@@ -35,7 +35,7 @@ static void compare(const struct matrix_case *g, const char *what, const float *
         largest = fmax(largest, fabs(e.x[i]));
     for (size_t i = 0; i < e.n; i++) {
         double d = fabs((double)ours[i] - e.x[i]);
-        worst = fmax(worst, d);
+        worst = test_worst(worst, d);
         within = within && d <= 1e-4 * largest + 1e-6; /* false for NaN */
     }
     (void)snprintf(text, sizeof text, "%s: %s within 1e-4 max|tensor| + 1e-6 (max %g, worst difference %g)", g->name,
@@ -313,7 +313,7 @@ static void check_gradient(struct matrix_case *g, const char *what, double *para
         down = loss_of(g);
         parameters[i] = kept;
         largest = fmax(largest, fabs((up - down) / (2.0 * step)));
-        worst = fmax(worst, fabs((up - down) / (2.0 * step) - (double)gradient[i]));
+        worst = test_worst(worst, fabs((up - down) / (2.0 * step) - (double)gradient[i]));
     }
     (void)snprintf(text, sizeof text, "%s: gradient of %s against finite differences (max %g, worst difference %g)",
                    g->name, what, largest, worst);

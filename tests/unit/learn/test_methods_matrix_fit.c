@@ -147,7 +147,7 @@ static void check_outliers(bool dense, float weight_decay)
         free(d);
     }
     for (size_t i = 0; i < cells; i++) {
-        worst = fmax(worst, fabs(e[i] - (double)coin->e[i]));
+        worst = test_worst(worst, fabs(e[i] - (double)coin->e[i]));
         largest = fmax(largest, fabs(e[i]));
     }
     CHECK(largest > 0.01);

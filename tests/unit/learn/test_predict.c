@@ -45,7 +45,7 @@ static void check_consistent(const struct outputs *o)
         double sum = 0.0;
         for (size_t k = 0; k < o->C; k++)
             sum += (double)o->p.p_class[i * o->C + k];
-        worst = fmax(worst, fabs(sum - 1.0));
+        worst = test_worst(worst, fabs(sum - 1.0));
         for (size_t j = 0; j < o->m; j++) {
             const float *P = o->p.p_confusion + (i * o->m + j) * o->C * o->C;
             double perf = 0.0;
@@ -53,10 +53,10 @@ static void check_consistent(const struct outputs *o)
                 double annotation = 0.0;
                 for (size_t k = 0; k < o->C; k++)
                     annotation += (double)o->p.p_class[i * o->C + k] * (double)P[k * o->C + c];
-                worst = fmax(worst, fabs(annotation - (double)o->p.p_annotation[(i * o->m + j) * o->C + c]));
+                worst = test_worst(worst, fabs(annotation - (double)o->p.p_annotation[(i * o->m + j) * o->C + c]));
                 perf += (double)o->p.p_class[i * o->C + c] * (double)P[c * o->C + c];
             }
-            worst = fmax(worst, fabs(perf - (double)o->p.p_perf[i * o->m + j]));
+            worst = test_worst(worst, fabs(perf - (double)o->p.p_perf[i * o->m + j]));
         }
     }
     CHECK_NEAR(worst, 0.0, 2e-6);
