@@ -1,0 +1,1 @@
+"""Benchmark parts of scale: cost per label as a project grows, memory, exports. run.py has the harness."""
