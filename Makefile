@@ -122,13 +122,9 @@ test-tsan: ## HTTP tests and the threaded rooms' unit tests under ThreadSanitize
 test-valgrind: ## unit tests under valgrind; learn and crowd train and take minutes there: AddressSanitizer has them
 	@$(SUBMAKE) test-unit UNIT_ROOMS='$(filter-out learn crowd,$(UNIT_ROOMS))' TEST_WRAPPER='env TEST_QUICK=1 valgrind -q --fair-sched=try --error-exitcode=9 --leak-check=full'
 test-install: all ; @BUILD=$(BUILD) CC='$(CC)' sh tests/ci/install.sh ## `make install` into a scratch folder, then build and run the README's C example against it
-bench: ## every figure: HTTP, storing, scale, training against PyTorch; a table, and build/bench.json (BENCH='labels predict', TORCH_PYTHON=PYTHON-WITH-TORCH)
+bench bench-train bench-http bench-store bench-scale: ## every figure or one group: a table, and build/bench.json (BENCH='labels predict', TORCH_PYTHON=a python with torch)
 	@$(SUBMAKE) deps DEPS='build bench' && $(SUBMAKE) $(JOBS) all $(ENGINE_BIN)
-	@$(PYTHON) tests/bench/run.py --binary $(BIN)/annotmixd --engine $(ENGINE_BIN) --out $(or $(BENCH_OUT),$(BUILD)/bench.json) $(BENCH_ARGS) $(BENCH)
-bench-train: ; @$(SUBMAKE) bench BENCH='$(or $(BENCH),train)' BENCH_OUT=$(BUILD)/$@.json ## training alone, against PyTorch when TORCH_PYTHON names a python that has it
-bench-http: ; @$(SUBMAKE) bench BENCH='$(or $(BENCH),http)' BENCH_OUT=$(BUILD)/$@.json ## single labels, predictions and memory alone
-bench-store: ; @$(SUBMAKE) bench BENCH='$(or $(BENCH),store)' BENCH_OUT=$(BUILD)/$@.json ## taking in alone
-bench-scale: ; @$(SUBMAKE) bench BENCH='$(or $(BENCH),scale)' BENCH_OUT=$(BUILD)/$@.json ## ten million labels alone
+	@$(PYTHON) tests/bench/run.py --binary $(BIN)/annotmixd --engine $(ENGINE_BIN) --out $(BUILD)/$@.json $(BENCH_ARGS) $(or $(BENCH),$(patsubst bench-%,%,$(filter-out bench,$@)))
 bench-check: $(ENGINE_BIN) ; @CC='$(CC)' $(PYTHON) tests/bench/check.py --engine $(ENGINE_BIN) $(if $(UPDATE),--update) ## instruction counts of a fixed fit, prediction and ingest against the kept ones, +-3 % (UPDATE=1 keeps)
 faceoff: all ## every method on the data sets at hand -> tests/bench/FACEOFF.md; hours (FACEOFF='--repeat 1 music-genres digits-sim')
 	@$(PYTHON) tests/bench/faceoff.py --binary $(BIN)/annotmixd --results $(BUILD)/faceoff $(FACEOFF)
@@ -146,7 +142,7 @@ install: all ## program, library, header and pkg-config file under $(DESTDIR)$(P
 dist: ; mkdir -p $(BUILD) && git archive --prefix=annotmixd-$(VERSION)/ -o $(BUILD)/annotmixd-$(VERSION).tar.gz HEAD ## build/annotmixd-VERSION.tar.gz of the last commit
 clean: ; rm -rf $(BUILD) ## remove build/
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
+	@grep -hE '^[a-z -]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z -]+):.*## /\1\t/' | expand -t 16
 .PHONY: all build-all deps demo test check test-unit test-http test-kill test-asan test-tsan test-valgrind test-install \
   bench bench-train bench-http bench-store bench-scale bench-check faceoff lint format install dist clean help FORCE
 .DELETE_ON_ERROR:
