@@ -395,8 +395,8 @@ enum amx_status data_dir_read_partly(const char *path, unsigned may_miss, struct
         (status = order_classes(&dir, meta, err)) != AMX_OK || (status = read_accuracies(&dir, meta, err)) != AMX_OK)
         goto done;
     if (dir.n_classes < 2 || dir.n_classes > AMX_MAX_CLASSES) {
-        status = error_set(err, AMX_INVALID, "There are %zu classes; there must be 2 to %d.", dir.n_classes,
-                           (int)AMX_MAX_CLASSES);
+        status = error_set(err, AMX_INVALID, "A data folder has 2 to %d classes; this one has %zu.",
+                           (int)AMX_MAX_CLASSES, dir.n_classes);
         goto done;
     }
     for (size_t i = 0; i < dir.instances.n; i++)
