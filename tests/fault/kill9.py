@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """kill -9 at random moments under load: what was acknowledged is there, once, and the server is back at once.
 
-    kill9.py --binary build/annotmixd [--cycles 100] [--seed N]
+    kill9.py --binary build/annotmixd [--cycles 100] [--seed N] [--log FILE] [--mutant]
 
 Every cycle: clients send single labels (some with an Idempotency-Key), NDJSON bulks and instances, a training run is
 started, the server is killed. After the restart everything that is new in the change feed is compared with what was sent:
@@ -19,12 +19,15 @@ import threading
 import time
 from pathlib import Path
 
+from campaign import Campaign, report
+from control import MUTANTS, Control
 from server import Server
 
 CLASSES = ["red", "green", "blue"]
 N_INSTANCES = 300
 N_CLIENTS = 6
 READY_SECONDS = 2.0
+CYCLES_PER_FILE = 100
 
 
 class Ledger:
@@ -141,58 +144,74 @@ def check_file(db):
     return result == [("ok",)] and not broken
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--binary", required=True)
-    parser.add_argument("--cycles", type=int, default=100)
-    parser.add_argument("--seed", type=int, default=None)
-    arguments = parser.parse_args()
-    seed = arguments.seed if arguments.seed is not None else random.SystemRandom().randrange(10**9)
-    rng = random.Random(seed)
-    print(f"kill9: {arguments.cycles} cycles, --seed {seed}", flush=True)
-
-    ledger = Ledger()
-    ready = []
+def one_file(binary, cycles, rng, control=None):
+    """So many kills of one database; returns the figures. control: once it is under way, it answers before COMMIT."""
+    environment = control.environment if control else None
+    ledger, ready = Ledger(), [0.0]
     with tempfile.TemporaryDirectory(prefix="annotmix-kill9-") as folder:
         db = Path(folder) / "kill9.db"
         with open(Path(folder) / "log", "wb") as log:
-            server = Server(arguments.binary, db, log=log)
+            server = Server(binary, db, log=log, environment=environment)
             server.must("POST", "/v1/projects", {"name": "k", "classes": CLASSES, "feature_dim": 8})
             server.must("POST", "/v1/projects/k/instances", {"instances": [
                 {"id": f"i{i}", "features": [rng.random() for _ in range(8)]} for i in range(N_INSTANCES)]})
-            for n in range(1, arguments.cycles + 1):
+            if control:
+                control.mutant = MUTANTS["early-answer"]
+            for _ in range(cycles):
                 cycle(server, ledger, rng)
-                server = Server(arguments.binary, db, log=log)
+                server = Server(binary, db, log=log, environment=environment)
                 status, _ = server.call("GET", "/readyz")
                 ready.append(server.seconds_to_ready if status == 200 else float("inf"))
                 resend_unknown(server, ledger)
                 read_feed(server, ledger, ledger.last_seq)
-                if n % 10 == 0 or n == arguments.cycles:
-                    print(f"  {n} kills, {len(ledger.acked)} acknowledged, ready in at most {max(ready):.2f} s", flush=True)
             # Once more from the beginning, as a client that has missed everything would.
             incremental, ledger.seen, ledger.last_seq = ledger.seen, {}, 0
             read_feed(server, ledger, 0)
             counts = server.must("GET", "/v1/projects/k")["counts"]
             end, _ = server.stop()
         whole = check_file(db)
+    return {
+        "kills": cycles, "acked": len(ledger.acked),
+        "lost": sum(ledger.seen.get(a) != ledger.sent[a] for a in ledger.acked),
+        "invented": sum(ledger.sent.get(a) != what for a, what in ledger.seen.items()),
+        "duplicated": ledger.duplicated, "ready": max(ready), "whole": int(whole),
+        "agree": int(incremental == ledger.seen and counts["labels"] == len(ledger.seen)), "ended": int(end == 0),
+    }
 
-    lost = [a for a in ledger.acked if ledger.seen.get(a) != ledger.sent[a]]
-    invented = [a for a, what in ledger.seen.items() if ledger.sent.get(a) != what]
-    checks = [
-        (f"{len(lost)} of {len(ledger.acked)} acknowledged labels lost", not lost),
-        (f"{ledger.duplicated} labels duplicated", ledger.duplicated == 0),
-        (f"{len(invented)} labels invented", not invented),
-        ("the feed read step by step and the feed read at once agree", incremental == ledger.seen),
-        (f"counters: {counts['labels']} labels, feed {len(ledger.seen)}", counts["labels"] == len(ledger.seen)),
-        ("SQLite's integrity_check and foreign_key_check are content", whole),
-        (f"ready again in {max(ready):.2f} s at most (below {READY_SECONDS:.0f} s)", max(ready) < READY_SECONDS),
-        (f"SIGTERM ends it with status {end}", end == 0),
-    ]
-    for text, good in checks:
-        print(("ok: " if good else "FAIL: ") + text)
-    failed = sum(not good for _, good in checks)
-    print(f"{len(checks) - failed} passed, {failed} failed")
-    return 1 if failed else 0
+
+def run_mutant(binary, cycles, rng):
+    """The program that answers before COMMIT must be found out."""
+    with tempfile.TemporaryDirectory(prefix="annotmix-kill9-") as folder:
+        figures = one_file(binary, cycles, rng, Control(Path(folder) / "control"))
+    return report([(f"it answers before COMMIT, and the test notices: {figures['lost']} of {figures['acked']} acknowledged "
+                    f"labels lost in {cycles} kills", figures["lost"] > 0)])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--binary", required=True)
+    parser.add_argument("--cycles", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument("--log", help="goes on where a run with the same log was stopped")
+    parser.add_argument("--mutant", action="store_true", help="the fault-injecting build answers before COMMIT; must fail")
+    arguments = parser.parse_args()
+    campaign = Campaign(arguments.log, arguments.seed)
+    print(f"kill9: {arguments.cycles} cycles, --seed {campaign.seed}", flush=True)
+    if arguments.mutant:
+        return run_mutant(arguments.binary, arguments.cycles, random.Random(campaign.seed))
+    for number, rng in campaign.pieces(-(-arguments.cycles // CYCLES_PER_FILE)):
+        campaign.finish(number, **one_file(arguments.binary, min(CYCLES_PER_FILE, arguments.cycles - number * CYCLES_PER_FILE), rng))
+        print(f"  {campaign.total('kills')} kills, {campaign.total('acked')} acknowledged, "
+              f"ready in at most {campaign.total('ready', max):.2f} s", flush=True)
+    total, ready = campaign.total, campaign.total("ready", max)
+    return report([
+        (f"{total('kills')} kills: {total('lost')} of {total('acked')} acknowledged labels lost", total("lost") == 0),
+        (f"{total('duplicated')} labels duplicated", total("duplicated") == 0),
+        (f"{total('invented')} labels invented", total("invented") == 0),
+        ("the feed read step by step, the feed read at once and the counters agree", total("agree", min) == 1),
+        ("SQLite's integrity_check and foreign_key_check are content", total("whole", min) == 1),
+        (f"ready again in {ready:.2f} s at most (below {READY_SECONDS:.0f} s)", ready < READY_SECONDS),
+        ("SIGTERM ends it with status 0", total("ended", min) == 1)])
 
 
 if __name__ == "__main__":

@@ -12,10 +12,12 @@ import time
 class Server:
     """`annotmixd serve` on a free port; `seconds_to_ready` is from the exec to the line that tells the address."""
 
-    def __init__(self, binary, db, *flags, log=subprocess.DEVNULL):
+    def __init__(self, binary, db, *flags, log=subprocess.DEVNULL, environment=None):
         start = time.monotonic()
+        self.binary, self.db = binary, db
         self.process = subprocess.Popen([binary, "serve", "--db", str(db), "--listen", "127.0.0.1:0", *flags],
-                                        stdout=subprocess.PIPE, stderr=log, stdin=subprocess.DEVNULL, text=True)
+                                        stdout=subprocess.PIPE, stderr=log, stdin=subprocess.DEVNULL, text=True,
+                                        env={**os.environ, **environment} if environment else None)
         line = self.process.stdout.readline()
         self.seconds_to_ready = time.monotonic() - start
         match = re.search(r"http://([0-9.]+):(\d+)", line)
@@ -53,6 +55,14 @@ class Server:
         with open(f"/proc/{self.process.pid}/stat", encoding="ascii") as stat:
             fields = stat.read().rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def wait_until(self, condition, seconds=60):
+        """Until condition() or the end of the process."""
+        end = time.monotonic() + seconds
+        while not condition() and self.process.poll() is None:
+            if time.monotonic() > end:
+                raise RuntimeError("waited in vain")
+            time.sleep(0.002)
 
     def kill(self):
         self.process.kill()

@@ -1,0 +1,108 @@
+/* control.c - maps the page of control.h before main, counts calls, and holds the mutants: mistakes built in on purpose,
+ * which the tests must notice. The linker's --wrap puts the mutants in front of the store's own functions. */
+#include "control.h"
+
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "store/db.h"
+
+static struct fault_control *control;
+
+struct fault_control *fault_control(void)
+{
+    return control;
+}
+
+__attribute__((constructor)) static void map_control(void)
+{
+    const char *path = getenv("ANNOTMIX_FAULT");
+
+    if (path == NULL)
+        return;
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    void *page = fd < 0 ? MAP_FAILED : mmap(NULL, sizeof *control, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (page == MAP_FAILED) {
+        perror(path);
+        _exit(98);
+    }
+    (void)close(fd); /* the mapping stays */
+    shim_vfs_install();
+    control = page;
+}
+
+int fault_hits(enum fault_kind kind)
+{
+    if (control == NULL || __atomic_load_n(&control->kind, __ATOMIC_ACQUIRE) != (int64_t)kind)
+        return 0;
+    int64_t call = __atomic_add_fetch(&control->calls, 1, __ATOMIC_RELAXED);
+    if (call < control->first || (control->times > 0 && call >= control->first + control->times))
+        return 0;
+    (void)__atomic_add_fetch(&control->fired, 1, __ATOMIC_RELAXED);
+    return 1;
+}
+
+/* ---- mutants ---- */
+
+enum amx_status __real_db_open(const char *path, enum db_role role, bool create, struct db **out, struct amx_error *err);
+enum amx_status __wrap_db_open(const char *path, enum db_role role, bool create, struct db **out, struct amx_error *err);
+enum amx_status __real_db_begin(struct db *db, struct amx_error *err);
+enum amx_status __wrap_db_begin(struct db *db, struct amx_error *err);
+enum amx_status __real_db_commit(struct db *db, struct amx_error *err);
+enum amx_status __wrap_db_commit(struct db *db, struct amx_error *err);
+enum amx_status __real_db_checkpoint(struct db *db, bool truncate, struct amx_error *err);
+enum amx_status __wrap_db_checkpoint(struct db *db, bool truncate, struct amx_error *err);
+
+static bool is_mutant(enum fault_mutant mutant)
+{
+    return control != NULL && control->mutant == (int64_t)mutant;
+}
+
+enum amx_status __wrap_db_open(const char *path, enum db_role role, bool create, struct db **out, struct amx_error *err)
+{
+    enum amx_status status = __real_db_open(path, role, create, out, err);
+
+    if (status == AMX_OK && role == DB_WRITER && is_mutant(MUTANT_NO_SYNC))
+        status = db_exec(*out, "PRAGMA synchronous = OFF", err);
+    return status;
+}
+
+/* Says yes at once and commits when the next transaction begins, as slowly as a disk is. One writer, so one flag. */
+static bool owed;
+enum { SLOW_DISK_US = 5000 };
+
+static enum amx_status pay(struct db *db, struct amx_error *err)
+{
+    bool was_owed = owed;
+
+    owed = false;
+    if (was_owed)
+        (void)usleep(SLOW_DISK_US);
+    return was_owed ? __real_db_commit(db, err) : AMX_OK;
+}
+
+enum amx_status __wrap_db_commit(struct db *db, struct amx_error *err)
+{
+    if (!is_mutant(MUTANT_EARLY_ANSWER))
+        return __real_db_commit(db, err);
+    owed = true;
+    return AMX_OK;
+}
+
+enum amx_status __wrap_db_begin(struct db *db, struct amx_error *err)
+{
+    enum amx_status status = pay(db, err);
+
+    return status == AMX_OK ? __real_db_begin(db, err) : status;
+}
+
+enum amx_status __wrap_db_checkpoint(struct db *db, bool truncate, struct amx_error *err)
+{
+    enum amx_status status = pay(db, err);
+
+    return status == AMX_OK ? __real_db_checkpoint(db, truncate, err) : status;
+}

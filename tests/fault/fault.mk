@@ -1,0 +1,18 @@
+# The fault-injecting build and its tests; part of the Makefile, which has the variables. SEED= repeats a run of a gate.
+# The release runs (soak-*) go on where they were stopped: their logs are build/soak/*.jsonl; remove one to begin anew.
+FAULT_BIN  := $(O)/fault/annotmixd-fault
+FAULT_OBJS := $(patsubst tests/%.c,$(O)/tests/%.o,$(wildcard tests/fault/*.c))
+FAULT_WRAP := -Wl,--wrap=db_open,--wrap=db_begin,--wrap=db_commit,--wrap=db_checkpoint
+FAULT_SEED := $(if $(SEED),--seed $(SEED))
+FAULT_PY    = $(PYTHON) tests/fault/$(1).py --binary $(FAULT_BIN) $(FAULT_SEED)
+SOAK_PY     = $(PYTHON) tests/fault/$(1).py --binary $(FAULT_BIN) --log $(BUILD)/soak/$(2).jsonl
+$(FAULT_BIN): $(CMD_OBJS) $(ROOM_OBJS) $(AMX_OBJS) $(FAULT_OBJS)
+	$(Q)mkdir -p $(@D) && $(CC) -pie $(ALL_LDFLAGS) $(FAULT_WRAP) -o $@ $^ $(LIBS)
+build-all: $(FAULT_BIN)
+
+test-fault: $(FAULT_BIN) ## the fault-injecting build: power cuts, disk errors, failed allocations; each mutant must be noticed (<= 4 minutes)
+	@$(TALLY) fault '$(call FAULT_PY,kill9) --cycles 5 --mutant' '$(call FAULT_PY,power_cut) --cuts 40' \
+	  '$(call FAULT_PY,power_cut) --cuts 20 --mutant'
+soak-t1: $(FAULT_BIN) ; @$(call SOAK_PY,kill9,t1) --cycles 1000 ## release run: 1,000 kills
+soak-t2: $(FAULT_BIN) ; @$(call SOAK_PY,power_cut,t2) --cuts 2000 ## release run: 2,000 power cuts
+.PHONY: test-fault soak-t1 soak-t2
