@@ -1,13 +1,17 @@
 /* engine.c - the learner and the store by themselves, for measuring: rates, the limit set by matrix products, and (under
  * callgrind) instruction counts that do not depend on what else the machine does.
  *
- *   engine fit S1..S5 [EPOCHS [MEMBERS [THREADS]]]   labels/s of the step loop, and of its products alone
+ *   engine fit S1..S5 [EPOCHS]                       labels/s of the step loop, and of its products alone
+ *   engine fit S1..S5 EPOCHS MEMBERS THREADS [ROUNDS]   a fit of so many members on so many threads against one on one
+ *   engine steps S1..S5 [EPOCHS]                     where a step goes: each product in place and hot, and what follows it
  *   engine train S1..S5 [EPOCHS]                     the step loop alone (for counting)
  *   engine predict [ROWS]                            rows/s in batches of 256, and of the products alone
  *   engine ingest [LABELS]                           labels/s into a fresh database, transactions of 8,192
  *
- * One line of JSON each. The limit: every product of the run is recorded (sizes, transposes, row lengths) while it runs,
- * then replayed hot, one after the other. Linked with --wrap for the four products of src/learn/blas.h.
+ * One line of JSON each (steps: a table). The limit: every product of an epoch is recorded (sizes, transposes, row
+ * lengths) while it runs, then replayed hot, one after the other. Replays alternate with the epochs of the fit, inside
+ * its progress callback, both in CPU time of the thread; what is printed is the median over epochs, so that other load
+ * on the machine touches both sides alike. Linked with --wrap for the four products of src/learn/blas.h.
  */
 #include <math.h>
 #include <stdbool.h>
@@ -24,12 +28,22 @@
 #include "store/projects.h"
 #include "store/store.h"
 
-static double seconds(void)
+static double clock_of(clockid_t clock)
 {
     struct timespec t;
 
-    (void)clock_gettime(CLOCK_MONOTONIC, &t);
+    (void)clock_gettime(clock, &t); /* cannot fail with these clocks */
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static double seconds(void)
+{
+    return clock_of(CLOCK_MONOTONIC);
+}
+
+static double cpu_seconds(void)
+{
+    return clock_of(CLOCK_THREAD_CPUTIME_ID);
 }
 
 static _Noreturn void give_up(const char *what)
@@ -79,15 +93,16 @@ gemm __wrap_gemm_nt, __wrap_gemm_nn, __wrap_gemm_tn, __wrap_gemm_tt;
 
 struct product {
     gemm *call;
+    const char *name;
     size_t m, n, k, lda, ldb, ldc, a, b, c; /* a, b, c: floats that each matrix spans */
     float beta;
+    double started, ended; /* while recording */
 };
 static struct product *products;
 static size_t n_products, capacity;
 static bool recording;
 
-static void record(gemm *call, size_t m, size_t n, size_t k, size_t lda, size_t ldb, float beta, size_t ldc, bool a_t,
-                   bool b_t)
+static void record(const struct product *product)
 {
     if (n_products == capacity) {
         capacity = capacity == 0 ? 4096 : 2 * capacity;
@@ -95,49 +110,84 @@ static void record(gemm *call, size_t m, size_t n, size_t k, size_t lda, size_t 
         if (products == NULL)
             give_up("out of memory");
     }
-    products[n_products++] = (struct product){
-        call, m, n, k, lda, ldb, ldc, (a_t ? k : m) * lda, (b_t ? n : k) * ldb, m * ldc, beta};
+    products[n_products++] = *product;
 }
 
-#define WRAP(name, a_t, b_t)                                                                                          \
-    void __wrap_##name(size_t m, size_t n, size_t k, const float *a, size_t lda, const float *b, size_t ldb,          \
-                       float beta, float *c, size_t ldc)                                                              \
+#define WRAP(kind, a_t, b_t)                                                                                          \
+    void __wrap_gemm_##kind(size_t m, size_t n, size_t k, const float *a, size_t lda, const float *b, size_t ldb,     \
+                            float beta, float *c, size_t ldc)                                                         \
     {                                                                                                                 \
+        double started = recording ? seconds() : 0.0;                                                                 \
+        __real_gemm_##kind(m, n, k, a, lda, b, ldb, beta, c, ldc);                                                    \
         if (recording)                                                                                                \
-            record(__real_##name, m, n, k, lda, ldb, beta, ldc, a_t, b_t);                                            \
-        __real_##name(m, n, k, a, lda, b, ldb, beta, c, ldc);                                                         \
+            record(&(struct product){__real_gemm_##kind, #kind, m, n, k, lda, ldb, ldc, ((a_t) ? k : m) * lda,         \
+                                     ((b_t) ? n : k) * ldb, m * ldc, beta, started, seconds()});                      \
     }
-WRAP(gemm_nt, false, true)
-WRAP(gemm_nn, false, false)
-WRAP(gemm_tn, true, false)
-WRAP(gemm_tt, true, true)
+WRAP(nt, false, true)
+WRAP(nn, false, false)
+WRAP(tn, true, false)
+WRAP(tt, true, true)
 
-/* Seconds for all recorded products. */
-static double replay(void)
+/* Matrices for replaying: every product uses the same three. */
+struct operands {
+    float *a, *b, *c;
+};
+
+static float *filled(size_t n)
 {
-    size_t a = 1, b = 1, c = 1;
-    double start, time;
+    float *x = need(n + 1, sizeof *x);
+
+    for (size_t i = 0; i < n; i++)
+        x[i] = normal();
+    return x;
+}
+
+static struct operands make_operands(void)
+{
+    size_t a = 0, b = 0, c = 0;
 
     for (size_t i = 0; i < n_products; i++) {
         a = products[i].a > a ? products[i].a : a;
         b = products[i].b > b ? products[i].b : b;
         c = products[i].c > c ? products[i].c : c;
     }
-    float *A = need(a, sizeof *A), *B = need(b, sizeof *B), *C = need(c, sizeof *C);
-    for (size_t i = 0; i < a; i++)
-        A[i] = normal();
-    for (size_t i = 0; i < b; i++)
-        B[i] = normal();
-    start = seconds();
-    for (size_t i = 0; i < n_products; i++) {
-        const struct product *p = &products[i];
-        p->call(p->m, p->n, p->k, A, p->lda, B, p->ldb, p->beta, C, p->ldc);
-    }
-    time = seconds() - start;
-    free(A);
-    free(B);
-    free(C);
-    return time;
+    return (struct operands){filled(a), filled(b), filled(c)};
+}
+
+static void free_operands(struct operands *x)
+{
+    free(x->a);
+    free(x->b);
+    free(x->c);
+}
+
+static void call(const struct product *p, const struct operands *x)
+{
+    p->call(p->m, p->n, p->k, x->a, p->lda, x->b, p->ldb, p->beta, x->c, p->ldc);
+}
+
+/* CPU seconds for all recorded products. */
+static double replay(const struct operands *x)
+{
+    double start = cpu_seconds();
+
+    for (size_t i = 0; i < n_products; i++)
+        call(&products[i], x);
+    return cpu_seconds() - start;
+}
+
+static int compare(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+
+    return (x > y) - (x < y);
+}
+
+/* The value below which `share` of them lie; sorts them. */
+static double quantile(double *values, size_t n, double share)
+{
+    qsort(values, n, sizeof *values, compare);
+    return values[(size_t)(share * (double)(n - 1) + 0.5)];
 }
 
 /* ---- data ---- */
@@ -204,10 +254,41 @@ static void free_data(struct amx_data *data)
     free((void *)(uintptr_t)data->label_class);
 }
 
-static struct amx_model *fit(const struct shape *shape, const struct amx_data *data, int epochs, int members,
-                             int threads, struct amx_fit_report *report)
+/* Replays alternating with the epochs of a fit. */
+struct pairs {
+    struct operands operands;
+    double last, *fit, *products, *share;
+    size_t n;
+};
+
+static void after_epoch(const struct amx_progress *progress, void *context)
 {
-    struct amx_fit_options options = {.seed = 1, .ensemble = members, .threads = threads};
+    struct pairs *pairs = context;
+    double now = cpu_seconds();
+
+    if (!progress->epoch_ended)
+        return;
+    if (progress->epoch > 1) { /* the first one begins before any replay */
+        pairs->fit[pairs->n] = now - pairs->last;
+        pairs->products[pairs->n] = replay(&pairs->operands);
+        pairs->share[pairs->n] = pairs->products[pairs->n] / pairs->fit[pairs->n];
+        pairs->n++;
+    }
+    pairs->last = cpu_seconds();
+}
+
+/* Folding the model for predictions multiplies too; that is no part of an epoch. */
+static void end_recording(const struct amx_progress *progress, void *context)
+{
+    (void)context;
+    if (progress->epoch_ended)
+        recording = false;
+}
+
+static struct amx_model *fit(const struct shape *shape, const struct amx_data *data, int epochs, int members,
+                             int threads, struct pairs *pairs, struct amx_fit_report *report)
+{
+    struct amx_fit_options options = {.seed = 1, .ensemble = members, .threads = threads, .context = pairs};
     struct amx_model *model = NULL;
     struct amx_error err;
 
@@ -216,6 +297,7 @@ static struct amx_model *fit(const struct shape *shape, const struct amx_data *d
     memcpy(options.settings.hidden, shape->hidden, sizeof shape->hidden);
     options.settings.batch_size = shape->batch;
     options.settings.epochs = epochs;
+    options.progress = pairs != NULL ? after_epoch : recording ? end_recording : NULL;
     if (amx_fit(data, &options, report, &model, &err) != AMX_OK)
         give_up(err.text);
     return model;
@@ -223,29 +305,123 @@ static struct amx_model *fit(const struct shape *shape, const struct amx_data *d
 
 /* ---- commands ---- */
 
-static void do_fit(const char *name, int epochs, int members, int threads)
+/* One epoch with recording. */
+static void record_epoch(const struct shape *shape, const struct amx_data *data)
+{
+    struct amx_fit_report report = {0};
+
+    recording = true;
+    amx_model_free(fit(shape, data, 1, 1, 1, NULL, &report));
+    amx_free(report.loss_curve);
+}
+
+static void do_fit(const char *name, int epochs)
 {
     const struct shape *shape = shape_of(name);
     struct amx_fit_report report = {0};
     struct amx_data data;
-    double loop, products_seconds;
+    struct pairs pairs = {.n = 0};
 
     make_data(shape, &data);
-    /* One epoch with recording, for the products; then the run that is measured. */
-    recording = true;
-    amx_model_free(fit(shape, &data, 1, 1, 1, &report));
-    recording = false;
+    record_epoch(shape, &data);
+    pairs.operands = make_operands();
+    pairs.fit = need((size_t)epochs, sizeof(double));
+    pairs.products = need((size_t)epochs, sizeof(double));
+    pairs.share = need((size_t)epochs, sizeof(double));
+    amx_model_free(fit(shape, &data, epochs + 1, 1, 1, &pairs, &report));
     amx_free(report.loss_curve);
-    products_seconds = replay();
-    amx_model_free(fit(shape, &data, epochs, members, threads, &report));
+    printf("{\"shape\": \"%s\", \"labels_per_second\": %.1f, \"bound\": %.1f, \"share\": %.3f, \"share_quartiles\": "
+           "[%.3f, %.3f], \"best_labels_per_second\": %.1f}\n",
+           shape->name, (double)data.n_labels / quantile(pairs.fit, pairs.n, 0.5),
+           (double)data.n_labels / quantile(pairs.products, pairs.n, 0.5), quantile(pairs.share, pairs.n, 0.5),
+           quantile(pairs.share, pairs.n, 0.25), quantile(pairs.share, pairs.n, 0.75),
+           (double)data.n_labels / quantile(pairs.fit, pairs.n, 0.0));
+    free(pairs.share);
+    free(pairs.products);
+    free(pairs.fit);
+    free_operands(&pairs.operands);
+    free_data(&data);
+}
+
+static double labels_per_second(const struct shape *shape, const struct amx_data *data, int epochs, int members,
+                                int threads)
+{
+    struct amx_fit_report report = {0};
+
+    amx_model_free(fit(shape, data, epochs, members, threads, NULL, &report));
     amx_free(report.loss_curve);
-    loop = (double)data.n_labels / report.labels_per_second; /* seconds an epoch */
-    if (members == 1)
-        products_seconds = fmin(products_seconds, replay());
-    printf("{\"shape\": \"%s\", \"labels_per_second\": %.1f, \"bound\": %.1f, \"share\": %.3f, \"seconds\": %.3f, "
-           "\"members\": %d, \"threads\": %d, \"all_labels_per_second\": %.1f}\n",
-           shape->name, report.labels_per_second, (double)data.n_labels / products_seconds, products_seconds / loop,
-           report.seconds, members, threads, (double)data.n_labels * epochs * members / report.seconds);
+    return (double)data->n_labels * epochs * members / report.seconds;
+}
+
+/* Wall time of the whole fit: the two sides alternate, but other load still counts. */
+static void do_fit_threads(const char *name, int epochs, int members, int threads, int rounds)
+{
+    const struct shape *shape = shape_of(name);
+    struct amx_data data;
+    double *one = need((size_t)rounds, sizeof *one), *all = need((size_t)rounds, sizeof *all),
+           *ratio = need((size_t)rounds, sizeof *ratio);
+
+    make_data(shape, &data);
+    for (int i = 0; i < rounds; i++) {
+        one[i] = labels_per_second(shape, &data, epochs, 1, 1);
+        all[i] = labels_per_second(shape, &data, epochs, members, threads);
+        ratio[i] = all[i] / one[i];
+    }
+    printf("{\"shape\": \"%s\", \"members\": %d, \"threads\": %d, \"one\": %.1f, \"all\": %.1f, \"times\": %.3f, "
+           "\"best_times\": %.3f}\n",
+           shape->name, members, threads, quantile(one, (size_t)rounds, 0.5), quantile(all, (size_t)rounds, 0.5),
+           quantile(ratio, (size_t)rounds, 0.5), quantile(ratio, (size_t)rounds, 1.0));
+    free(ratio);
+    free(all);
+    free(one);
+    free_data(&data);
+}
+
+/* Times per product of a step, from the lower quartile over all steps: what interrupts a step does not show. */
+static void do_steps(const char *name, int epochs)
+{
+    const struct shape *shape = shape_of(name);
+    size_t steps = (shape->N + (size_t)shape->batch - 1) / (size_t)shape->batch, period, n;
+    double total[3] = {0}, *values;
+    struct operands operands;
+    struct amx_data data;
+
+    make_data(shape, &data);
+    for (int e = 0; e < epochs; e++)
+        record_epoch(shape, &data);
+    steps *= (size_t)epochs;
+    period = n_products / steps;
+    operands = make_operands();
+    values = need(steps, sizeof *values);
+    printf("%5s %6s %6s %6s  %9s %9s %9s %9s\n", "", "M", "N", "K", "us", "hot us", "GFLOP/s", "us after");
+    for (size_t i = 0; i < period; i++) {
+        struct product *first = &products[i];
+        double place, hot, after;
+        for (size_t s = 0; s < steps; s++)
+            values[s] = first[s * period].ended - first[s * period].started;
+        place = 1e6 * quantile(values, steps, 0.25);
+        n = 0;
+        for (size_t s = 0; s < steps && i + s * period + 1 < n_products; s++)
+            values[n++] = first[s * period + 1].started - first[s * period].ended;
+        after = 1e6 * quantile(values, n, 0.25);
+        for (size_t s = 0; s < steps; s++) {
+            double start;
+            call(first, &operands);
+            start = seconds();
+            call(&first[s * period], &operands);
+            values[s] = seconds() - start;
+        }
+        hot = 1e6 * quantile(values, steps, 0.25);
+        printf("%5s %6zu %6zu %6zu  %9.1f %9.1f %9.1f %9.1f\n", first->name, first->m, first->n, first->k, place, hot,
+               2e-3 * (double)(first->m * first->n * first->k) / hot, after);
+        total[0] += place;
+        total[1] += hot;
+        total[2] += after;
+    }
+    printf("%5s %20s  %9.1f %9.1f %9s %9.1f  share %.3f\n", "all", "", total[0], total[1], "", total[2],
+           total[1] / (total[0] + total[2]));
+    free(values);
+    free_operands(&operands);
     free_data(&data);
 }
 
@@ -256,7 +432,7 @@ static void do_train(const char *name, int epochs)
     struct amx_data data;
 
     make_data(shape, &data);
-    amx_model_free(fit(shape, &data, epochs, 1, 1, &report));
+    amx_model_free(fit(shape, &data, epochs, 1, 1, NULL, &report));
     printf("{\"shape\": \"%s\", \"labels_per_second\": %.1f}\n", shape->name, report.labels_per_second);
     amx_free(report.loss_curve);
     free_data(&data);
@@ -275,7 +451,7 @@ static void do_predict(size_t rows)
     double start, ours, products_seconds = 0.0;
 
     make_data(shape, &data);
-    model = fit(shape, &data, 1, 1, 1, &report);
+    model = fit(shape, &data, 1, 1, 1, NULL, &report);
     amx_free(report.loss_curve);
     float *p = need(BATCH * shape->C, sizeof *p), *y = need(BATCH * 256, sizeof *y), *w = need(256 * 256, sizeof *w);
     const struct amx_prediction out = {.p_class = p};
@@ -378,8 +554,13 @@ int main(int argc, char **argv)
 {
     const char *command = argc > 1 ? argv[1] : "";
 
-    if (strcmp(command, "fit") == 0 && argc > 2)
-        do_fit(argv[2], (int)number(argc, argv, 3, 5), (int)number(argc, argv, 4, 1), (int)number(argc, argv, 5, 1));
+    if (strcmp(command, "fit") == 0 && argc > 4)
+        do_fit_threads(argv[2], (int)number(argc, argv, 3, 5), (int)number(argc, argv, 4, 1),
+                       (int)number(argc, argv, 5, 1), (int)number(argc, argv, 6, 5));
+    else if (strcmp(command, "fit") == 0 && argc > 2)
+        do_fit(argv[2], (int)number(argc, argv, 3, 9));
+    else if (strcmp(command, "steps") == 0 && argc > 2)
+        do_steps(argv[2], (int)number(argc, argv, 3, 5));
     else if (strcmp(command, "train") == 0 && argc > 2)
         do_train(argv[2], (int)number(argc, argv, 3, 5));
     else if (strcmp(command, "predict") == 0)
@@ -387,7 +568,7 @@ int main(int argc, char **argv)
     else if (strcmp(command, "ingest") == 0)
         do_ingest((size_t)number(argc, argv, 2, 1000000));
     else
-        give_up("fit or train SHAPE [EPOCHS [MEMBERS [THREADS]]], predict [ROWS] or ingest [LABELS]");
+        give_up("fit, steps or train SHAPE [EPOCHS], fit SHAPE EPOCHS MEMBERS THREADS [ROUNDS], predict [ROWS] or ingest [LABELS]");
     free(products);
     return 0;
 }
