@@ -31,7 +31,8 @@ static void drop_rest(struct http_request *rq)
 static void refuse_too_large(struct http_request *rq)
 {
     char detail[120];
-    (void)snprintf(detail, sizeof detail, "the body may have at most %zu bytes", rq->server->limits.max_body_bytes);
+    size_t most = rq->mode == HTTP_BODY_WHOLE ? rq->server->limits.max_body_bytes : rq->server->limits.max_drop_bytes;
+    (void)snprintf(detail, sizeof detail, "the body may have at most %zu bytes", most);
     drop_rest(rq);
     if (!http_replied(rq))
         http_reply_problem(rq, 413, "too-large", "Too large", detail, NULL);
@@ -92,7 +93,11 @@ bool body_begin(struct http_request *rq)
 
 bool body_fits(struct http_request *rq)
 {
-    if (rq->mode != HTTP_BODY_WHOLE || rq->content_length <= rq->server->limits.max_body_bytes)
+    const struct http_limits *limits = &rq->server->limits;
+    uint64_t most = rq->mode == HTTP_BODY_STREAM  ? UINT64_MAX - 1
+                    : rq->mode == HTTP_BODY_WHOLE ? limits->max_body_bytes
+                                                  : limits->max_drop_bytes;
+    if (rq->content_length <= most)
         return true;
     refuse_too_large(rq);
     return false;

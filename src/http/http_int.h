@@ -114,6 +114,7 @@ struct http_request {
     size_t n_query;
     char *text;       /* holds all of the above */
     size_t raw_bytes; /* length of the target as sent */
+    const char *raw_target; /* where it lay; for head.c only: the library changes it */
 
     /* the request body (body.c) */
     enum http_body_mode mode;
@@ -164,6 +165,10 @@ struct http_request {
 
 /* vet.c: false = refused, and rq has a reply (which closes the connection). */
 bool vet_headers(struct http_request *rq, const char *version);
+
+/* head.c: false = the head holds bytes that the library has not told of. */
+bool head_is_vetted_here(void); /* this libmicrohttpd needs it */
+bool head_is_whole(const struct http_request *rq, const char *version);
 
 /* router.c */
 struct router *router_new(const struct http_route *routes);

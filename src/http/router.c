@@ -89,8 +89,8 @@ static const char *decode(const char *bytes, size_t n, bool plus_is_blank, char 
     char *out = *to;
     for (size_t i = 0; i < n; i++) {
         char c = bytes[i];
-        if ((unsigned char)c < 0x20 || c == 0x7F)
-            return "the request target holds a control character";
+        if ((unsigned char)c <= 0x20 || c == 0x7F)
+            return "the request target holds a blank or a control character";
         if (c == '%') {
             int high = n - i > 2 ? hex_digit(bytes[i + 1]) : -1;
             int low = n - i > 2 ? hex_digit(bytes[i + 2]) : -1;
@@ -156,6 +156,7 @@ bool router_split(struct http_request *rq, const char *uri)
 {
     size_t n = strlen(uri), n_path = strcspn(uri, "?"), n_pairs = 1, size;
     rq->raw_bytes = n;
+    rq->raw_target = uri;
     /* Decoding never lengthens; each segment, name and value gets a 0: at most one per separator, two for the last. */
     if (!size_mul(&size, n, 2) || !size_add(&size, size, 4))
         return false;

@@ -259,7 +259,9 @@ static bool start_daemon(struct http_server *server)
 #if MHD_VERSION >= 0x00097701
         {MHD_OPTION_CLIENT_DISCIPLINE_LVL, 2, NULL},
 #else
-        {MHD_OPTION_STRICT_FOR_CLIENT, 1, NULL},
+        /* All that 1 adds in 0.9.75 is a check of Host and of blanks in the target; both are vetted here, with better
+         * answers. A newer library below a program built for 0.9.75 needs it. */
+        {MHD_OPTION_STRICT_FOR_CLIENT, head_is_vetted_here() ? 0 : 1, NULL},
 #endif
         {limits->connections_per_address > 0 ? MHD_OPTION_PER_IP_CONNECTION_LIMIT : MHD_OPTION_END,
          (intptr_t)limits->connections_per_address, NULL},

@@ -3,10 +3,7 @@
  * 0.9.75 takes the first of two Content-Lengths and serves the rest of the body as a new request; it accepts
  * Content-Length beside Transfer-Encoding, two Hosts, control bytes in values, any method. Behind a proxy that reads
  * them the other way each of these is request smuggling. Whatever is not clear closes the connection: after the answer
- * nothing that follows on the wire is taken for a request.
- *
- * Not visible from here: 0.9.75 takes a header without a name (": x") for the end of the headers. What follows is then
- * read as the next request and refused as malformed; proxies drop or refuse such lines.
+ * nothing that follows on the wire is taken for a request. What does not even show in the headers is found by head.c.
  */
 #include <string.h>
 #include <strings.h>
@@ -16,7 +13,7 @@
 
 struct findings {
     unsigned content_lengths, transfer_encodings, hosts, content_types, expects, authorizations;
-    bool bad_name, bad_value, bad_transfer_encoding, bad_expect;
+    bool bad_name, bad_value, bad_transfer_encoding, bad_expect, bad_host;
 };
 
 /* tchar of RFC 9110, 5.6.2. */
@@ -41,6 +38,19 @@ static bool is_clean_value(const char *text, size_t n)
     return true;
 }
 
+/* uri-host and port of RFC 9110, 7.2, by their characters: what no host can hold must not reach a comparison. Without
+ * the comma, by which some join two headers. */
+static bool is_host(const char *text, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        unsigned char c = (unsigned char)text[i];
+        bool alphanumeric = (c >= '0' && c <= '9') || ((c | 0x20) >= 'a' && (c | 0x20) <= 'z');
+        if (!alphanumeric && (c == 0 || strchr("-._~%!$&'()*+;=:[]", c) == NULL))
+            return false;
+    }
+    return n > 0;
+}
+
 static bool is(const char *name, size_t n, const char *want)
 {
     return n == strlen(want) && strncasecmp(name, want, n) == 0;
@@ -56,9 +66,12 @@ static mhd_result look_at(void *context, enum MHD_ValueKind kind, const char *na
     f->bad_name |= !is_token(name, n_name);
     f->bad_value |= !is_clean_value(value, n_value);
     f->content_lengths += is(name, n_name, "Content-Length");
-    f->hosts += is(name, n_name, "Host");
     f->content_types += is(name, n_name, "Content-Type");
     f->authorizations += is(name, n_name, "Authorization");
+    if (is(name, n_name, "Host")) {
+        f->hosts++;
+        f->bad_host |= !is_host(value, n_value);
+    }
     if (is(name, n_name, "Transfer-Encoding")) {
         f->transfer_encodings++;
         f->bad_transfer_encoding |= !is(value, n_value, "chunked");
@@ -106,6 +119,8 @@ bool vet_headers(struct http_request *rq, const char *version)
     rq->has_body = rq->chunked || rq->content_length > 0;
     if (!http11 && strcmp(version, "HTTP/1.0") != 0)
         return refuse(rq, 505, "invalid-request", "HTTP version not supported", "speak HTTP/1.1 or HTTP/1.0");
+    if (!head_is_whole(rq, version))
+        return malformed(rq, "the head of the request is not made of lines \"name: value\" that end with CR LF");
     if (f.content_lengths > 1)
         return malformed(rq, "more than one Content-Length header");
     if (f.content_lengths > 0 && f.transfer_encodings > 0)
@@ -123,6 +138,8 @@ bool vet_headers(struct http_request *rq, const char *version)
         return malformed(rq, "a header value holds a control character");
     if (f.hosts > 1 || (f.hosts == 0 && http11))
         return malformed(rq, "exactly one Host header is needed");
+    if (f.bad_host)
+        return malformed(rq, "the Host header names no host");
     if (f.content_types > 1 || f.authorizations > 1)
         return malformed(rq, "Content-Type and Authorization may be given once");
     if (rq->uri_error != NULL)
