@@ -1,9 +1,9 @@
-# annotmixd in a container: docker build -t annotmixd .  (Debian 13: --build-arg DEBIAN=trixie)
+# annotmixd in a container: docker build -t annotmixd .  (Debian 12: --build-arg DEBIAN=bookworm)
 #   docker run -d -p 8080:8080 -v annotmix:/data annotmixd
 # The first start without a token prints one admin token to the log, once. To choose it yourself, mount a file with it and name
 # the file:  -v ./admin-token:/run/secrets/admin:ro -e ANNOTMIX_ADMIN_TOKEN_FILE=/run/secrets/admin
 # Keep /data on a named volume: SQLite's WAL needs a local file system with working locks (no NFS, no SMB).
-ARG DEBIAN=bookworm
+ARG DEBIAN=trixie
 
 FROM debian:${DEBIAN}-slim AS build
 WORKDIR /src
@@ -17,6 +17,13 @@ RUN make install DESTDIR=/out PREFIX=/usr && strip /out/usr/bin/annotmixd
 FROM debian:${DEBIAN}-slim
 COPY --from=build /src/tests/ci/deps.sh /tmp/deps.sh
 RUN sh /tmp/deps.sh runtime && rm -rf /tmp/deps.sh /var/lib/apt/lists/*
+# libmicrohttpd had nine fix releases after Debian 13's; the newest is in sid, and needs nothing that Debian 13 has not. Debian 12's
+# libraries are too old for it: there 0.9.75 stays.
+RUN if grep -q VERSION_CODENAME=trixie /etc/os-release; then \
+    echo 'deb http://deb.debian.org/debian sid main' >/etc/apt/sources.list.d/sid.list && \
+    printf 'Package: *\nPin: release n=sid\nPin-Priority: 1\n' >/etc/apt/preferences.d/sid && apt-get -qq update && \
+    apt-get -qq -y --no-install-recommends install libmicrohttpd12t64/sid >/dev/null && \
+    rm -rf /etc/apt/sources.list.d/sid.list /etc/apt/preferences.d/sid /var/lib/apt/lists/*; fi
 RUN useradd --uid 10001 --no-create-home --home-dir /data --shell /usr/sbin/nologin annotmix && install -d -o annotmix -g annotmix -m 700 /data
 COPY --from=build /out/usr/bin/annotmixd /usr/bin/annotmixd
 ENV ANNOTMIX_DB=/data/annotmix.db ANNOTMIX_LISTEN=0.0.0.0:8080

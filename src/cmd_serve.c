@@ -75,7 +75,8 @@ static void tell_ready(const struct settings *settings, const struct host *host)
                  LOG_TEXT("address", address_of(settings->config.health_listen, host_health_port(host), health)));
     }
     log_info("ready", LOG_TEXT("version", ANNOTMIX_VERSION), LOG_TEXT("address", address),
-             LOG_TEXT("kernel", amx_kernel_name()), LOG_TEXT("blas", amx_blas_name()));
+             LOG_TEXT("kernel", amx_kernel_name()), LOG_TEXT("blas", amx_blas_name()),
+             LOG_TEXT("libmicrohttpd", http_library_version()), LOG_TEXT("sqlite", store_library_version()));
     (void)printf("annotmixd %s listening on http://%s\n", ANNOTMIX_VERSION, address);
     (void)fflush(stdout);
 }

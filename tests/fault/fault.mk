@@ -13,6 +13,7 @@ build-all: $(FAULT_BIN)
 test-fault: $(FAULT_BIN) ## the fault-injecting build: power cuts, disk errors, failed allocations; each mutant must be noticed (<= 4 minutes)
 	@$(TALLY) fault '$(call FAULT_PY,kill9) --cycles 5 --mutant' '$(call FAULT_PY,power_cut) --cuts 40' \
 	  '$(call FAULT_PY,power_cut) --cuts 20 --mutant'
+test-proxies: $(BIN)/annotmixd ; @$(PYTHON) tests/fault/front_raw.py --binary $(BIN)/annotmixd --work $(BUILD)/libmicrohttpd $(or $(PROXIES),--library trixie --library sid) ## the raw requests behind nginx and haproxy, and on Debian 13's and the newest libmicrohttpd (T9)
 soak-t1: $(FAULT_BIN) ; @$(call SOAK_PY,kill9,t1) --cycles 1000 ## release run: 1,000 kills
 soak-t2: $(FAULT_BIN) ; @$(call SOAK_PY,power_cut,t2) --cuts 2000 ## release run: 2,000 power cuts
-.PHONY: test-fault soak-t1 soak-t2
+.PHONY: test-fault test-proxies soak-t1 soak-t2

@@ -82,16 +82,17 @@ def lengths():
     yield Case("cl-empty", get(b"Content-Length:\r\n", b"SMUGGLED"), {400})
     yield Case("cl-junk", get(b"Content-Length: 3x\r\n", b"abcSMUGGLED"), {400})
     yield Case("cl-blank-inside", get(b"Content-Length: 0 3\r\n", b"abcSMUGGLED"), {400})
-    yield Case("cl-2-to-64", get(b"Content-Length: 18446744073709551616\r\n", b"SMUGGLED"), {400, 413})
+    # haproxy 2.6 reads 2^64 as 0 and closes towards the program, which refuses: the second is then one of its own.
+    yield Case("cl-2-to-64", get(b"Content-Length: 18446744073709551616\r\n", b"SMUGGLED"), {400, 413}, hidden=False)
     yield Case("cl-max", get(b"Content-Length: 18446744073709551615\r\n", b"SMUGGLED"), {400, 413})
     yield Case("cl-space-colon", get(b"Content-Length : %d\r\n" % len(second("cl-space-colon")), b"SMUGGLED"), {400})
     yield Case("cl-te-bad-name", get(b"Content-Length: 5\r\nTransfer-Encoding : chunked\r\n", END + b"SMUGGLED"), {400})
     yield Case("te-xchunked", get(b"Transfer-Encoding: xchunked\r\n", END + b"SMUGGLED"), {400, 501})
-    yield Case("te-gzip-chunked", get(b"Transfer-Encoding: gzip, chunked\r\n", END + b"SMUGGLED"), {400, 501},
-               proxied={"haproxy": {400, 501}})
+    yield Case("te-gzip-chunked", get(b"Transfer-Encoding: gzip, chunked\r\n", END + b"SMUGGLED"), {400, 501})
     yield Case("te-identity", get(b"Transfer-Encoding: identity\r\n", END + b"SMUGGLED"), {400, 501})
     yield Case("te-chunked-chunked", get(b"Transfer-Encoding: chunked, chunked\r\n", END + b"SMUGGLED"), {400, 501})
-    yield Case("te-comma", get(b"Transfer-Encoding: chunked,\r\n", END + b"SMUGGLED"), {400, 501})
+    yield Case("te-comma", get(b"Transfer-Encoding: chunked,\r\n", END + b"SMUGGLED"), {400, 501}, hidden=False,
+               proxied={"haproxy": {200, 400, 501}})  # an empty member of a list means nothing
     yield Case("te-quoted", get(b'Transfer-Encoding: "chunked"\r\n', END + b"SMUGGLED"), {400, 501})
     yield Case("te-empty", get(b"Transfer-Encoding:\r\n", END + b"SMUGGLED"), {400, 501})
     yield Case("te-vertical-tab", get(b"Transfer-Encoding: \x0bchunked\r\n", END + b"SMUGGLED"), {400, 501})
@@ -137,7 +138,7 @@ def lines():
     yield Case("fold-te", get(b"Content-Length: 5\r\nTransfer-Encoding:\r\n chunked\r\n", END + b"SMUGGLED"), {400, 501},
                proxied={"haproxy": {200, 400}})
     yield Case("fold-first", b"GET /livez HTTP/1.1\r\n X-A: b\r\n" + HOST + b"\r\nSMUGGLED", {400}, hidden=False)
-    yield Case("empty-line-first", b"\r\n" + get(), {200}, ends=False)
+    yield Case("empty-line-first", b"\r\n" + get(), {200, 400} | CLOSED, ends=False)
 
 
 def hosts():
@@ -164,9 +165,11 @@ def methods():
     yield Case("get-with-body", get(b"Content-Length: 3\r\n", b"abc"), {200, 400}, ends=False)
     yield Case("version-1-2", get(b"", b"SMUGGLED", version=b"HTTP/1.2"), {400, 505}, hidden=False,
                proxied={"nginx": {200, 400, 505}, "haproxy": {200, 400, 505}})  # they speak 1.1 to the program
-    yield Case("version-2-0", get(b"", b"SMUGGLED", version=b"HTTP/2.0"), {400, 505}, hidden=False)
+    yield Case("version-2-0", get(b"", b"SMUGGLED", version=b"HTTP/2.0"), {400, 505}, hidden=False,
+               proxied={"haproxy": {200, 400, 505}})
     yield Case("version-lower", get(b"", b"SMUGGLED", version=b"http/1.1"), {400, 505}, hidden=False)
-    yield Case("version-0-9", b"GET /livez\r\n", {400, 505} | CLOSED, hidden=False, proxied={"nginx": {200, 400}})
+    yield Case("version-0-9", b"GET /livez\r\n", {400, 505} | CLOSED, hidden=False,
+               proxied={"nginx": {200, 400} | CLOSED})
 
 
 def targets():
@@ -190,16 +193,18 @@ def targets():
                {414, 400, 431}, hidden=False)
     yield Case("uri-20-kb", get(target=b"/" + b"x" * 20000), {404, 414}, ends=False)
     yield Case("uri-200-kb", get(b"", b"SMUGGLED", target=b"/" + b"x" * 200000), {414, 400, 431} | CLOSED, hidden=False)
-    yield Case("header-20-kb", get(b"X-A: " + b"x" * 20000 + b"\r\n"), {200, 431}, ends=False)
+    yield Case("header-20-kb", get(b"X-A: " + b"x" * 20000 + b"\r\n"), {200, 431}, ends=False,
+               proxied={"nginx": {200, 400, 431}, "haproxy": {200, 400, 431}})
     yield Case("header-200-kb", get(b"X-A: " + b"x" * 200000 + b"\r\n", b"SMUGGLED"), {431, 413, 400} | CLOSED, hidden=False)
 
 
 def bodies():
     large = b"Content-Length: 9000000000\r\n"
-    yield Case("expect-unknown", get(b"Expect: 200-ok\r\n", b""), {417}, hidden=False)
+    yield Case("expect-unknown", get(b"Expect: 200-ok\r\n", b""), {417}, hidden=False, proxied={"nginx": {200, 417}})
     yield Case("expect-too-large", post("expect-too-large", large + b"Expect: 100-continue\r\n", b""), {413}, hidden=False)
     yield Case("too-large", post("too-large", large, b"SMUGGLED"), {413})
-    yield Case("good-bad-good", get() + get(HOST, b"SMUGGLED"), {400}, answers=2, hidden=False)
+    yield Case("good-bad-good", get() + get(HOST, b"SMUGGLED"), {400}, answers=2, hidden=False,
+               proxied={"haproxy": {200, 400}})
 
 
 CASES = [*lengths(), *chunks(), *lines(), *hosts(), *methods(), *targets(), *bodies()]
@@ -215,6 +220,8 @@ def split_answers(data, head=False):
         if found and re.search(r"(?im)^connection:\s*close", found[-1][1]) and b"HTTP/1." not in data:
             break  # 0.9.75 writes the head of its own answers twice: the end of the page is left over
         cut = data.find(b"\r\n\r\n")
+        if not found and not data.startswith(b"HTTP/"):
+            return [(0, "", data)]  # of HTTP/0.9
         match = re.match(rb"HTTP/1\.[01] (\d{3})[ \r]", data)
         if match is None or cut < 0:
             raise ValueError("not an answer: %r" % data[:200])
@@ -249,8 +256,9 @@ def whole(data, answers, head):
         return False
 
 
-def exchange(port, case):
-    """(answers, ended, alive): what came, whether the connection ended by itself, whether it took another request."""
+def exchange(port, case, patient):
+    """(answers, ended, alive): what came, whether the connection ended by itself, whether it took another request.
+    patient: wait for the end also after an answer; a proxy may keep its client's connection."""
     data, ended, alive = b"", False, False
     with socket.create_connection(("127.0.0.1", port), PATIENCE) as connection:
         end = time.monotonic() + PATIENCE
@@ -260,7 +268,8 @@ def exchange(port, case):
             pass  # refused in the middle: the answer may still be there
         asked = False
         while time.monotonic() < end:
-            connection.settimeout(max(0.01, end - time.monotonic()))
+            enough = not patient and whole(data, case.answers, case.head)
+            connection.settimeout(0.5 if enough else max(0.01, end - time.monotonic()))
             try:
                 piece = connection.recv(65536)
             except socket.timeout:
@@ -272,7 +281,7 @@ def exchange(port, case):
                 ended = True
                 break
             data += piece
-            if not case.ends and not asked and whole(data, case.answers, case.head):
+            if patient and not case.ends and not asked and whole(data, case.answers, case.head):
                 asked = True
                 before = len(data)
                 try:
@@ -288,17 +297,17 @@ def exchange(port, case):
 def verdict(port, case, setup="direct"):
     """None when all is as wanted, otherwise what is wrong (without the log, which second_requests reads)."""
     try:
-        answers, ended, alive = exchange(port, case)
+        answers, ended, alive = exchange(port, case, setup == "direct")
     except ValueError as error:
         return str(error)
-    if not ended:
+    if not ended and (setup == "direct" or not answers):
         return "hangs after %r" % [a[0] for a in answers]
     statuses = [a[0] for a in answers] or [0]
     if setup == "direct" and len(statuses) != case.answers:
         return "answers %r, wanted %d" % (statuses, case.answers)
-    last = statuses[case.answers - 1] if len(statuses) >= case.answers else statuses[-1]
+    last = statuses[min(case.answers, len(statuses)) - 1]
     if last not in case.wanted(setup):
-        return "status %r, wanted %s" % (statuses, sorted(case.wanted(setup)))
+        return "status %r, wanted %s" % (statuses, "a refusal" if len(case.wanted(setup)) > 99 else case.wanted(setup))
     if setup == "direct" and not case.ends and not alive and last in OK:
         return "the connection did not take another request after %d" % last
     return None
