@@ -1,6 +1,6 @@
 /* host.c - start and stop of the whole service, in one order.
  *
- * Start: store, writer, catalog, snapshots, trainers (service_start), tokens, then the listeners; ready last.
+ * Start: store, writer, catalog, snapshots, trainers (service_start), tokens, backups, then the listeners; ready last.
  * Stop: not ready; no new connections, long polls and streams resumed; trainers at their next batch, runs back to
  * queued; open requests answered (the writer still lives, for those that wait for the disk); then the writer with a
  * checkpoint, and the rest. Requests still open after DRAIN_MS are cut, so that all of it stays under 10 s. */
@@ -85,6 +85,8 @@ enum amx_status host_start(const struct host_options *options, struct host **out
         status = auth_start(host->service, options->admin_token_file, err);
         host->tokens_loaded = status == AMX_OK;
     }
+    if (status == AMX_OK && options->network)
+        status = service_start_backups(host->service, err);
     if (status == AMX_OK)
         status = start_listeners(host, options, err);
     if (status != AMX_OK) {

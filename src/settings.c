@@ -1,7 +1,7 @@
 /* settings.c - the table of settings and the one loop that applies it.
  *
  * A value comes as text from a flag or the environment; the kind of the row says how it is read and where it goes.
- * Sizes take K, M or G (times 1024). A wrong value is a usage error that names where it came from: a server that starts
+ * Sizes take K, M or G (times 1024), times s, m, h or d. A wrong value is a usage error that names where it came from: a server that starts
  * with half of what the operator meant is worse than one that does not start.
  */
 #include "settings.h"
@@ -15,7 +15,14 @@
 #include "util/error.h"
 #include "util/numbers.h"
 
-enum kind { KIND_TEXT, KIND_CHOICE, KIND_COUNT /* unsigned */, KIND_SIZE /* size_t */, KIND_HOST /* repeatable */ };
+enum kind {
+    KIND_TEXT,
+    KIND_CHOICE,
+    KIND_COUNT, /* unsigned */
+    KIND_SIZE,  /* size_t */
+    KIND_TIME,  /* unsigned, seconds */
+    KIND_HOST   /* repeatable */
+};
 
 struct row {
     const char *flag, *env, *value, *fallback;
@@ -81,6 +88,12 @@ static const struct row rows[] = {
      NULL, "models kept in memory"},
     {"--run-memory", "ANNOTMIX_RUN_MEMORY", "SIZE", "75 % of RAM", KIND_SIZE, AT(config.run_memory_bytes), MIB,
      1024 * GIB, NULL, "a training run that needs more is refused"},
+    {"--backup-dir", "ANNOTMIX_BACKUP_DIR", "FOLDER", "none", KIND_TEXT, AT(config.backup_folder), 0, 0, NULL,
+     "folder for the server's own backups; none: it makes none"},
+    {"--backup-every", "ANNOTMIX_BACKUP_EVERY", "TIME", "1h", KIND_TIME, AT(config.backup_every_seconds), 1,
+     366 * SECONDS_MAX, NULL, "time from one backup to the next"},
+    {"--backup-keep", "ANNOTMIX_BACKUP_KEEP", "N", "48", KIND_COUNT, AT(config.backup_keep), 1, 1000000, NULL,
+     "backups that are kept; older ones are deleted"},
     {"--log-level", "ANNOTMIX_LOG_LEVEL", "LEVEL", "info", KIND_CHOICE, AT(log_level), 0, 0, "debug|info|warn|error",
      "least level that is logged"},
     {"--log-format", "ANNOTMIX_LOG_FORMAT", "FORMAT", "auto", KIND_CHOICE, AT(log_format), 0, 0, "auto|text|json",
@@ -114,6 +127,8 @@ void settings_default(struct settings *out)
     c->atomic_bytes = 64 * MIB;
     c->line_bytes = MIB;
     c->metadata_bytes = 64 * KIB;
+    c->backup_every_seconds = 3600;
+    c->backup_keep = 48;
     out->log_level = "info";
     out->log_format = "auto";
 }
@@ -134,7 +149,11 @@ static bool read_number(const struct row *row, const char *text, uint64_t *out)
 {
     size_t n = strlen(text);
     uint64_t unit = 1;
-    if (n > 1 && strcmp(row->value, "SIZE") == 0) {
+    if (n > 1 && row->kind == KIND_TIME) {
+        char last = text[n - 1];
+        unit = last == 'd' ? 86400 : last == 'h' ? 3600 : last == 'm' ? 60 : 1;
+        n -= unit != 1 || last == 's';
+    } else if (n > 1 && strcmp(row->value, "SIZE") == 0) {
         char last = text[n - 1];
         unit = last == 'K' || last == 'k'   ? KIB
                : last == 'M' || last == 'm' ? MIB
@@ -208,14 +227,17 @@ static enum amx_status apply(struct settings *s, const struct row *row, const ch
         return from[0] == '-' ? add_host(s, text, err) : add_hosts(s, text, err);
     case KIND_COUNT:
     case KIND_SIZE:
+    case KIND_TIME:
         break;
     }
     if (!read_number(row, text, &number)) {
         return error_set(err, AMX_INVALID, "%s must be a whole number from %llu to %llu%s.", from,
                          (unsigned long long)row->min, (unsigned long long)row->max,
-                         strcmp(row->value, "SIZE") == 0 ? " bytes; K, M and G may follow it" : "");
+                         strcmp(row->value, "SIZE") == 0 ? " bytes; K, M and G may follow it"
+                         : row->kind == KIND_TIME        ? " seconds; s, m, h and d may follow it"
+                                                         : "");
     }
-    if (row->kind == KIND_COUNT) {
+    if (row->kind != KIND_SIZE) {
         unsigned value = (unsigned)number;
         memcpy(field, &value, sizeof value);
     } else {
@@ -277,6 +299,9 @@ enum amx_status settings_read(int argc, char **argv, struct settings *out, bool 
     if (out->config.health_listen != NULL && strcmp(out->config.health_listen, "none") == 0) {
         out->config.health_listen = NULL;
     }
+    if (out->config.backup_folder != NULL && strcmp(out->config.backup_folder, "none") == 0) {
+        out->config.backup_folder = NULL;
+    }
     out->config.allow_hosts = out->allow_hosts;
     return AMX_OK;
 }
@@ -293,7 +318,7 @@ void settings_print_help(FILE *out)
         out, "Usage: annotmixd serve [OPTION VALUE]...\n"
              "Serves the HTTP API. When ready it prints one line on standard output; it logs to standard error.\n"
              "Flags come before the environment, the environment before the defaults. SIZE is in bytes; K, M, G are\n"
-             "KiB, MiB, GiB.\n\n");
+             "KiB, MiB, GiB. TIME is in seconds; m, h, d are minutes, hours, days.\n\n");
     for (size_t i = 0; i < N_ROWS; i++) {
         const struct row *row = &rows[i];
         char left[48];
@@ -302,7 +327,7 @@ void settings_print_help(FILE *out)
         (void)fprintf(out, "  %-33s default %s", "", row->fallback);
         if (row->choices != NULL) {
             (void)fprintf(out, "; one of %s", row->choices);
-        } else if (row->kind == KIND_COUNT || row->kind == KIND_SIZE) {
+        } else if (row->kind != KIND_TEXT && row->kind != KIND_HOST) {
             (void)fprintf(out, "; %llu to %llu", (unsigned long long)row->min, (unsigned long long)row->max);
         }
         (void)fprintf(out, "; environment %s\n", row->env);

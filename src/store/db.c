@@ -240,6 +240,11 @@ void db_close(struct db *db)
     free(db);
 }
 
+void db_interrupt(struct db *db)
+{
+    sqlite3_interrupt(db->handle);
+}
+
 /* ---- statements ---- */
 
 static size_t slot_of(const char *sql, size_t n_slots)

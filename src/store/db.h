@@ -92,6 +92,9 @@ bool db_in_transaction(const struct db *db);
 
 /* ---- state ---- */
 
+/* Ends the statement that runs on this connection now (AMX_CANCELLED there). From any thread, while it is open. */
+void db_interrupt(struct db *db);
+
 /* After an fsync error: nothing may be written on this process's handles any more (a second fsync may lie). Sticks. */
 bool db_must_stop(const struct db *db);
 /* PASSIVE: copies what it can without waiting for readers. truncate: waits a little and cuts the WAL to zero. Writer

@@ -1,9 +1,9 @@
-/* store.c - opening a database file in the right order, the pool of read connections, backup and checks.
+/* store.c - opening a database file in the right order, the pool of read connections, and checks.
  *
  * Order of store_open, and why: resolve the folder (SQLite refuses symbolic links anywhere in the path), refuse network
  * file systems, take the lock, create the file with mode 0600 (SQLite gives its -wal and -shm the same), look at the
- * header before SQLite may write to it, open, check application_id and user_version, only then switch to WAL and
- * migrate.
+ * header before SQLite may write to it, open, check application_id and user_version, only then switch to WAL, copy the
+ * file when it is of an older version (backup.c), and migrate.
  *
  * Read connections are made when they are needed and kept; who finds all of them out waits. The pool's lock is a leaf:
  * nothing else is taken under it, and no SQL runs under it.
@@ -11,7 +11,6 @@
 #include "store/store.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -45,6 +44,7 @@ struct store {
     pthread_cond_t back;    /* a reader came back */
     struct reader *readers; /* [n_readers] guarded by mu */
     size_t n_readers;
+    struct copying copying; /* has a lock of its own, a leaf too */
 };
 
 static enum amx_status new_store(const char *path, size_t n_readers, struct store **out, struct amx_error *err)
@@ -56,6 +56,7 @@ static enum amx_status new_store(const char *path, size_t n_readers, struct stor
     store->lock_fd = -1;
     (void)pthread_mutex_init(&store->mu, NULL); /* cannot fail with default attributes on Linux */
     (void)pthread_cond_init(&store->back, NULL);
+    (void)pthread_mutex_init(&store->copying.mu, NULL);
     store->n_readers = n_readers == 0 ? READERS_DEFAULT : n_readers > READERS_MOST ? READERS_MOST : n_readers;
     store->readers = calloc(store->n_readers, sizeof(*store->readers));
     enum amx_status status = store->readers == NULL ? error_set(err, AMX_NO_MEMORY, "no memory for the store")
@@ -121,6 +122,8 @@ static enum amx_status open_for_writing(struct store *store, bool must_exist, st
         status = check_schema(store, store->writer, err);
     if (status == AMX_OK)
         status = use_wal(store->writer, err);
+    if (status == AMX_OK && store->version > 0 && store->version < schema_newest())
+        status = backup_before_migration(store->path, store->version, err);
     if (status == AMX_OK)
         status = schema_migrate(store->writer, store->version, err);
     if (status == AMX_OK)
@@ -181,6 +184,7 @@ void store_close(struct store *store)
     db_close(store->writer); /* the last one: SQLite checkpoints and deletes the WAL */
     if (store->lock_fd >= 0)
         (void)close(store->lock_fd); /* drops the lock */
+    (void)pthread_mutex_destroy(&store->copying.mu);
     (void)pthread_cond_destroy(&store->back);
     (void)pthread_mutex_destroy(&store->mu);
     free(store->readers);
@@ -257,66 +261,14 @@ void store_reader_put(struct store *store, struct db *db)
 
 /* ---- backup, check, figures ---- */
 
-/* Not a reader of the pool: VACUUM INTO is refused under query_only. It reads one snapshot, so the WAL grows meanwhile.
- */
-static enum amx_status vacuum_into(const char *from, const char *to, struct amx_error *err)
-{
-    struct db *db = NULL;
-    struct db_stmt *s = NULL;
-    enum amx_status status = db_open(from, DB_READER, false, &db, err);
-
-    if (status == AMX_OK)
-        status = db_exec(db, "PRAGMA query_only = OFF", err);
-    if (status == AMX_OK)
-        status = db_use(db, "VACUUM INTO ?1", &s, err);
-    if (status == AMX_OK) {
-        db_bind_string(s, 1, to);
-        status = db_run(s, err);
-        db_release(&s);
-    }
-    db_close(db);
-    return status;
-}
-
 enum amx_status store_backup(struct store *store, const char *to, struct amx_error *err)
 {
-    char *target = NULL, *temporary = NULL;
-    struct buf name = BUF_INIT(4096);
-    bool created = false;
-    enum amx_status status = files_resolve(to, &target, err);
+    return backup_make(store->path, to, &store->copying, err);
+}
 
-    if (status != AMX_OK)
-        return status;
-    (void)buf_text(&name, target); /* sticky */
-    (void)buf_text(&name, ".tmp");
-    temporary = buf_take(&name, NULL);
-    if (temporary == NULL)
-        status = error_set(err, AMX_NO_MEMORY, "no memory for a path");
-    if (status == AMX_OK && access(target, F_OK) == 0)
-        status = error_set(err, AMX_CONFLICT, "%s exists already", target);
-    if (status == AMX_OK)
-        status = files_create(temporary, &created, err);
-    if (status == AMX_OK && !created)
-        status = error_set(err, AMX_CONFLICT, "%s exists: another backup runs, or one was interrupted; remove it",
-                           temporary);
-    if (status == AMX_OK)
-        status = vacuum_into(store->path, temporary, err);
-    if (status == AMX_OK)
-        status = files_sync(temporary, err);
-    /* Never over a file that came to be meanwhile. */
-    if (status == AMX_OK && renameat2(AT_FDCWD, temporary, AT_FDCWD, target, RENAME_NOREPLACE) != 0)
-        status =
-            error_set(err, errno == EEXIST ? AMX_CONFLICT : AMX_IO, "cannot rename %s: %s", temporary, strerror(errno));
-    else if (status == AMX_OK)
-        created = false;
-    if (status == AMX_OK)
-        status = files_sync_folder(target, err);
-    if (created)
-        (void)unlink(temporary); /* the failure is told already */
-    buf_done(&name);
-    free(temporary);
-    free(target);
-    return status;
+void store_backup_stop(struct store *store)
+{
+    copying_stop(&store->copying);
 }
 
 enum amx_status store_check(struct store *store, struct amx_error *err)

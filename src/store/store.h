@@ -21,7 +21,8 @@ struct store_options {
     bool must_exist;    /* do not create a missing file: AMX_NOT_FOUND */
 };
 
-/* Opens for serving: takes the lock, creates or checks the file, runs the migrations that are missing.
+/* Opens for serving: takes the lock, creates or checks the file, runs the migrations that are missing (after a copy of
+ * the file to FILE.schema-N, N being its old version).
  * AMX_BUSY: another server holds it. AMX_CORRUPT: no database, another program's, or of a newer version (err says
  * which). AMX_IO: folder missing or read-only, network file system, ... */
 AMX_CHECK enum amx_status store_open(const char *path, const struct store_options *options, struct store **out,
@@ -37,8 +38,12 @@ AMX_CHECK enum amx_status store_reader_get(struct store *store, struct db **out,
 void store_reader_put(struct store *store, struct db *db); /* ends its transaction, if any; NULL allowed */
 
 /* Copies the database as it is now to `to` (a path the operator named; must not exist), readable by the owner only:
- * online, into TO.tmp, fsync, rename. Any thread. AMX_CONFLICT when `to` exists, AMX_FULL, AMX_IO. */
+ * online, into TO.tmp, opened and checked (quick_check), fsync, rename. One at a time, any thread. AMX_CONFLICT when
+ * `to` exists, AMX_CORRUPT when the copy does not pass, AMX_CANCELLED, AMX_FULL, AMX_IO. */
 AMX_CHECK enum amx_status store_backup(struct store *store, const char *to, struct amx_error *err);
+/* From another thread: ends a store_backup under way, and every later one. Once may be too early to hit: repeat it
+ * until store_backup is back. */
+void store_backup_stop(struct store *store);
 
 /* PRAGMA quick_check on a read connection; slow on big files. AMX_CORRUPT with the first finding. Any thread. */
 AMX_CHECK enum amx_status store_check(struct store *store, struct amx_error *err);

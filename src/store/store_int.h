@@ -1,7 +1,8 @@
-/* store_int.h - what store.c shares with its two helpers: files and the shape of the database. */
+/* store_int.h - what store.c shares with its helpers: files, the shape of the database, copies of it. */
 #ifndef STORE_STORE_INT_H
 #define STORE_STORE_INT_H
 
+#include <pthread.h>
 #include <stdbool.h>
 
 #include "annotmix.h"
@@ -21,6 +22,21 @@ AMX_CHECK enum amx_status files_check_header(const char *path, struct amx_error 
 /* fsync of the file, and of the folder it is in. AMX_IO. */
 AMX_CHECK enum amx_status files_sync(const char *path, struct amx_error *err);
 AMX_CHECK enum amx_status files_sync_folder(const char *path, struct amx_error *err);
+
+/* A copy under way, so that another thread can end it. */
+struct copying {
+    pthread_mutex_t mu;
+    struct db *db; /* guarded by mu, like stop; NULL: none */
+    bool stop;
+};
+/* Ends the copy that is under way, and every later one. Once may be too early to hit the statement: repeat it until the
+ * copying thread is back. */
+void copying_stop(struct copying *copying);
+/* Copies the database `from` to `to`: online, into TO.tmp, checked, fsync, rename. copying may be NULL. AMX_CONFLICT
+ * when `to` exists, AMX_CANCELLED when stopped, AMX_CORRUPT when the copy does not pass, AMX_FULL, AMX_IO. */
+AMX_CHECK enum amx_status backup_make(const char *from, const char *to, struct copying *copying, struct amx_error *err);
+/* Makes PATH.schema-VERSION, unless such a copy of the same content is there. Under the lock of the database. */
+AMX_CHECK enum amx_status backup_before_migration(const char *path, int version, struct amx_error *err);
 
 /* PRAGMA application_id of our files: "AMX1". */
 enum {

@@ -15,6 +15,7 @@
 #include "store/runs.h"
 #include "store/store.h"
 #include "util/clock.h"
+#include "work/backups.h"
 #include "work/catalog.h"
 #include "work/service.h"
 #include "work/snapshots.h"
@@ -285,6 +286,23 @@ static void write_store(struct service *service, struct buf *out)
           store.oldest_reader_seconds);
 }
 
+static void write_backups(struct backups *backups, struct buf *out)
+{
+    struct backups_stats stats;
+
+    if (backups == NULL)
+        return;
+    backups_get_stats(backups, &stats);
+    counter(out, "annotmix_backups_made_total", "Backups made and checked since the start.", (double)stats.made);
+    counter(out, "annotmix_backups_failed_total", "Backups that failed since the start.", (double)stats.failed);
+    gauge(out, "annotmix_backup_last_failed", "1 when the last attempt failed.", stats.last_failed ? 1 : 0);
+    gauge(out, "annotmix_backup_last_success_timestamp_seconds", "When the newest backup was made; 0 = there is none.",
+          (double)stats.last_success_ms / 1000);
+    gauge(out, "annotmix_backup_last_duration_seconds", "What the last backup took.", stats.last_seconds);
+    gauge(out, "annotmix_backup_last_bytes", "Size of the newest backup.", (double)stats.last_bytes);
+    gauge(out, "annotmix_backups_kept", "Backups in the folder.", (double)stats.kept);
+}
+
 struct ages {
     struct db *db;
     int64_t oldest_ms;
@@ -370,6 +388,7 @@ enum amx_status metrics_write(struct metrics *m, struct service *service, struct
     write_counters(copy, out);
     free(copy);
     write_store(service, out);
+    write_backups(service->backups, out);
     status = write_training(service, out);
     write_process(service, out);
     return status != AMX_OK ? status : out->status;

@@ -10,6 +10,7 @@
 #include "util/clock.h"
 #include "util/error.h"
 #include "util/log.h"
+#include "work/backups.h"
 #include "work/catalog.h"
 #include "work/metrics.h"
 #include "work/snapshots.h"
@@ -84,6 +85,25 @@ enum amx_status service_start(const struct service_config *config, struct servic
     return AMX_OK;
 }
 
+enum amx_status service_start_backups(struct service *service, struct amx_error *err)
+{
+    const struct backups_config config = {
+        .store = service->store,
+        .folder = service->config.backup_folder,
+        .db_path = service->config.db_path,
+        .every_seconds = service->config.backup_every_seconds,
+        .keep = service->config.backup_keep,
+    };
+
+    return config.folder == NULL ? AMX_OK : backups_start(&config, &service->backups, err);
+}
+
+static void stop_backups(struct service *service)
+{
+    backups_stop(service->backups);
+    service->backups = NULL;
+}
+
 void service_stop_trainers(struct service *service)
 {
     __atomic_store_n(&service->stopping, 1, __ATOMIC_RELAXED);
@@ -95,6 +115,7 @@ void service_stop(struct service *service)
 {
     if (service == NULL)
         return;
+    stop_backups(service);
     trainers_stop(service->trainers);
     if (service->writer != NULL)
         writer_stop(service->writer);

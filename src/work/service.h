@@ -16,6 +16,7 @@ struct catalog;
 struct snapshots;
 struct trainers;
 struct metrics;
+struct backups;
 
 struct service_config {
     const char *db_path;            /* ./annotmix.db */
@@ -32,6 +33,9 @@ struct service_config {
     size_t atomic_bytes;            /* 64 MiB */
     size_t line_bytes;              /* 1 MiB: NDJSON and CSV */
     size_t metadata_bytes;          /* 64 KiB per instance */
+    const char *backup_folder;      /* NULL = no backups */
+    unsigned backup_every_seconds;  /* 3,600 */
+    unsigned backup_keep;           /* 48 */
     struct http_limits http;
 };
 
@@ -43,6 +47,7 @@ struct service {
     struct snapshots *snapshots;      /* snapshots.h: models in memory */
     struct trainers *trainers;        /* trainers.h */
     struct metrics *metrics;          /* metrics.h: counters for /metrics */
+    struct backups *backups;          /* backups.h; NULL = none are made */
     struct http_waiters *run_waiters; /* keyed by run row id: long polls and event streams */
     int64_t started_ms;               /* wall clock */
     volatile int stopping;            /* atomic; long calculations for an answer look at it and give up */
@@ -52,11 +57,15 @@ struct service {
 };
 
 /* Opens the store (lock, migrations), then writer, catalog, snapshots, trainers, in this order. config is copied, its
- * strings are borrowed. AMX_BUSY: another process holds the lock; AMX_CORRUPT: not our database, or a newer one. On
+ * strings are borrowed. Backups are not begun: service_start_backups.
+ * AMX_BUSY: another process holds the lock; AMX_CORRUPT: not our database, or a newer one. On
  * success the caller calls service_stop. */
 AMX_CHECK enum amx_status service_start(const struct service_config *config, struct service **out,
                                         struct amx_error *err);
-/* Stops the trainers (runs go back to queued) while the writer lives, then the writer (checkpoint), then the rest.
+/* Begins the backups, if the configuration wants them: for `serve`, not for commands that run the service in passing.
+ */
+AMX_CHECK enum amx_status service_start_backups(struct service *service, struct amx_error *err);
+/* Stops the backups and the trainers (runs go back to queued) while the writer lives, then the writer (checkpoint), then the rest.
  * The HTTP servers must have stopped before, except that http_server_stop of suspended writes needs the writer: call
  * service_stop_trainers first, then http_server_stop, then this. NULL allowed. */
 void service_stop_trainers(struct service *service);

@@ -226,6 +226,21 @@ TEST(store_pool_lets_the_surplus_wait)
     fixture_done(&f);
 }
 
+TEST(store_backup_that_is_stopped_leaves_nothing)
+{
+    struct fixture f;
+    char to[128], temporary[140];
+
+    fixture_init(&f, 0);
+    (void)snprintf(to, sizeof to, "%s/copy.db", f.folder);
+    (void)snprintf(temporary, sizeof temporary, "%s.tmp", to);
+    store_backup_stop(f.store);
+    CHECK_INT(store_backup(f.store, to, &f.err), AMX_CANCELLED);
+    CHECK(access(to, F_OK) != 0);
+    CHECK(access(temporary, F_OK) != 0);
+    fixture_done(&f);
+}
+
 TEST(store_backup_is_a_whole_database)
 {
     struct fixture f;
