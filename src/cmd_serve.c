@@ -17,6 +17,7 @@
 #include "cmd.h"
 #include "host.h"
 #include "settings.h"
+#include "store/store.h"
 #include "util/clock.h"
 #include "util/log.h"
 
