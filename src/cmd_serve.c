@@ -11,6 +11,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 
@@ -41,7 +42,8 @@ static void default_again(const sigset_t *set)
 static void keep_private(void)
 {
     const struct rlimit none = {0, 0};
-    (void)setrlimit(RLIMIT_CORE, &none); /* a limit that cannot be lowered does not exist */
+    (void)setrlimit(RLIMIT_CORE, &none);           /* a limit that cannot be lowered does not exist */
+    (void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0, 0);   /* nor a core by a pipe, nor a debugger of the same user */
     (void)umask(077);
 }
 
