@@ -1,9 +1,9 @@
 /* class_predictor.c - p(k given x) without BLAS.
  *
  * Why not BLAS here: a row must get the same bits alone and among others (answers must not depend on who else asked),
- * and OpenBLAS rounds differently for different shapes. The kernel `panel` gives every output one fixed chain of
+ * and OpenBLAS rounds differently for different shapes. The kernel `layer` gives every output one fixed chain of
  * multiply-adds. Weights are packed once in panels of 16 outputs, [in][16], so that a single row streams them and
- * four rows share each load. BatchNorm with running statistics is folded into weights and bias. */
+ * some rows together share each load. BatchNorm with running statistics is folded into weights and bias. */
 #include "class_predictor.h"
 
 #include <math.h>
@@ -41,13 +41,7 @@ void panels_pack(float *out, const float *weight, size_t rows, size_t cols, cons
 void panels_product(float *out, size_t ld, const float *a, size_t lda, size_t n, const float *panels, size_t rows,
                     size_t cols)
 {
-    const struct amx_kernels *kernels = kernels_get();
-    const size_t blocked = n / 4 * 4;
-
-    for (size_t r0 = 0; r0 < rows && blocked > 0; r0 += PANEL)
-        kernels->panel(a, lda, blocked, panels + r0 * cols, cols, out + r0, ld);
-    for (size_t i = blocked; i < n; i++)
-        kernels->row_panels(a + i * lda, panels, amx_round_up(rows, PANEL) / PANEL, cols, out + i * ld);
+    kernels_get()->layer(a, lda, n, panels, amx_round_up(rows, PANEL) / PANEL, cols, NULL, out, ld);
 }
 
 static const float *tensor_of(const struct amx_model *model, const float *compact, const char *kind, int l,
@@ -158,8 +152,8 @@ void class_predictor_rows(const struct class_predictor *predictor, const float *
 
     for (int l = 0; l < dims->L; l++) {
         float *out = scratch + (size_t)(l % 2) * n * predictor->widest;
-        panels_product(out, dims->hp[l], in, in_ld, n, predictor->panels[l], dims->h[l], in_width);
-        kernels->bias_relu(out, dims->hp[l], predictor->bias[l], amx_round_up(dims->h[l], PANEL), n);
+        kernels->layer(in, in_ld, n, predictor->panels[l], amx_round_up(dims->h[l], PANEL) / PANEL, in_width,
+                       predictor->bias[l], out, dims->hp[l]);
         in = out;
         in_ld = dims->hp[l];
         in_width = dims->h[l];

@@ -8,67 +8,122 @@
 #include "kernel_math.h"
 #include "kernels.h"
 
-/* Every c[r][j] is the same chain of multiply-adds over k, in the same order, whether its row is computed among
- * four or alone: a row's prediction does not depend on its neighbours. */
-static void panel(const float *restrict a, size_t lda, size_t n_rows, const float *restrict b, size_t k,
-                  float *restrict c, size_t ldc)
-{
-    size_t r = 0;
+/* One register of the level. Plain arrays will not do here: gcc 12 keeps six rows of sums in registers only when they
+ * are vectors. Never wider than the CPU's own. */
+#if defined(__AVX512F__)
+#define VEC_FLOATS 16
+#define TILE_ROWS  8
+#define ROW_PANELS 8
+#elif defined(__AVX__)
+#define VEC_FLOATS 8
+#define TILE_ROWS  6
+#define ROW_PANELS 4
+#else
+#define VEC_FLOATS 4
+#define TILE_ROWS  3
+#define ROW_PANELS 2
+#endif
+#define PANEL_VECS (PANEL / VEC_FLOATS)
+typedef float vec __attribute__((vector_size(4 * VEC_FLOATS)));
+typedef float vec_at __attribute__((vector_size(4 * VEC_FLOATS), aligned(4), may_alias)); /* in memory */
+typedef int32_t vec_bits __attribute__((vector_size(4 * VEC_FLOATS)));
 
-    for (; r + 4 <= n_rows; r += 4) {
-        const float *a0 = a + r * lda, *a1 = a0 + lda, *a2 = a1 + lda, *a3 = a2 + lda;
-        float s0[PANEL] = {0}, s1[PANEL] = {0}, s2[PANEL] = {0}, s3[PANEL] = {0};
-        for (size_t i = 0; i < k; i++) {
-            const float *restrict row = b + i * PANEL;
-            const float x0 = a0[i], x1 = a1[i], x2 = a2[i], x3 = a3[i];
-            for (int j = 0; j < PANEL; j++) {
-                s0[j] = MADD(x0, row[j], s0[j]);
-                s1[j] = MADD(x1, row[j], s1[j]);
-                s2[j] = MADD(x2, row[j], s2[j]);
-                s3[j] = MADD(x3, row[j], s3[j]);
+static inline __attribute__((always_inline)) vec madd_vec(float x, vec b, vec c)
+{
+#ifdef __FMA__
+    vec sum;
+
+    for (int lane = 0; lane < VEC_FLOATS; lane++)
+        sum[lane] = MADD(x, b[lane], c[lane]);
+    return sum;
+#else
+    return x * b + c;
+#endif
+}
+
+/* c[rows][panels PANEL] of one tile, b [panels][k][PANEL]; with a bias, max(0, sum + bias). Inlined with constant rows
+ * and panels: as many sums as registers hold, so that no multiply-add waits for the one before it. */
+static inline __attribute__((always_inline)) void tile(const float *restrict a, size_t lda, const float *restrict b,
+                                                       size_t k, const float *restrict bias, float *restrict c,
+                                                       size_t ldc, const int rows, const int panels)
+{
+    vec s[TILE_ROWS * 2 > ROW_PANELS ? TILE_ROWS * 2 : ROW_PANELS][PANEL_VECS];
+
+#pragma GCC unroll 16
+    for (int i = 0; i < rows * panels; i++) {
+#pragma GCC unroll 4
+        for (int v = 0; v < PANEL_VECS; v++)
+            s[i][v] = (vec){0};
+    }
+    for (size_t i = 0; i < k; i++) {
+#pragma GCC unroll 8
+        for (int r = 0; r < rows; r++) {
+            const float x = a[(size_t)r * lda + i];
+#pragma GCC unroll 8
+            for (int p = 0; p < panels; p++) {
+                const float *restrict row = b + ((size_t)p * k + i) * PANEL;
+#pragma GCC unroll 4
+                for (int v = 0; v < PANEL_VECS; v++)
+                    s[r * panels + p][v] = madd_vec(x, *(const vec_at *)(row + v * VEC_FLOATS), s[r * panels + p][v]);
             }
         }
-        memcpy(c + r * ldc, s0, sizeof s0);
-        memcpy(c + (r + 1) * ldc, s1, sizeof s1);
-        memcpy(c + (r + 2) * ldc, s2, sizeof s2);
-        memcpy(c + (r + 3) * ldc, s3, sizeof s3);
     }
-    for (; r < n_rows; r++) {
-        const float *a0 = a + r * lda;
-        float s0[PANEL] = {0};
-        for (size_t i = 0; i < k; i++) {
-            const float x0 = a0[i];
-            for (int j = 0; j < PANEL; j++)
-                s0[j] = MADD(x0, b[i * PANEL + (size_t)j], s0[j]);
+#pragma GCC unroll 16
+    for (int i = 0; i < rows * panels; i++) {
+        const size_t column = (size_t)(i % panels) * PANEL;
+        float *restrict out = c + (size_t)(i / panels) * ldc + column;
+#pragma GCC unroll 4
+        for (int v = 0; v < PANEL_VECS; v++) {
+            vec y = s[i][v];
+            if (bias != NULL) {
+                y += *(const vec_at *)(bias + column + v * VEC_FLOATS);
+                y = (vec)((vec_bits)y & ~(vec_bits)(y < (vec){0})); /* NaN goes through */
+            }
+            *(vec_at *)(out + v * VEC_FLOATS) = y;
         }
-        memcpy(c + r * ldc, s0, sizeof s0);
     }
 }
 
-static void row_panels(const float *restrict a, const float *restrict b, size_t n_panels, size_t k, float *restrict c)
+/* Every sum is the same chain over k whatever its tile: a row's prediction does not depend on its neighbours. So the
+ * last tile may also do rows again that the one before it did. */
+static inline __attribute__((always_inline)) void tiles(const float *restrict a, size_t lda, size_t n,
+                                                        const float *restrict b, size_t k, const float *restrict bias,
+                                                        float *restrict c, size_t ldc, const int panels)
+{
+    for (size_t r = 0; r < n;) {
+        tile(a + r * lda, lda, b, k, bias, c + r * ldc, ldc, TILE_ROWS, panels);
+        r = r + TILE_ROWS < n && r + 2 * TILE_ROWS > n ? n - TILE_ROWS : r + TILE_ROWS;
+    }
+}
+
+static void layer(const float *restrict a, size_t lda, size_t n, const float *restrict b, size_t n_panels, size_t k,
+                  const float *restrict bias, float *restrict c, size_t ldc)
 {
     size_t p = 0;
 
-    for (; p + 4 <= n_panels; p += 4) {
-        const float *restrict b0 = b + p * k * PANEL, *restrict b1 = b0 + k * PANEL, *restrict b2 = b1 + k * PANEL;
-        const float *restrict b3 = b2 + k * PANEL;
-        float s0[PANEL] = {0}, s1[PANEL] = {0}, s2[PANEL] = {0}, s3[PANEL] = {0};
-        for (size_t i = 0; i < k; i++) {
-            const float x = a[i];
-            for (int j = 0; j < PANEL; j++) {
-                s0[j] = MADD(x, b0[i * PANEL + (size_t)j], s0[j]);
-                s1[j] = MADD(x, b1[i * PANEL + (size_t)j], s1[j]);
-                s2[j] = MADD(x, b2[i * PANEL + (size_t)j], s2[j]);
-                s3[j] = MADD(x, b3[i * PANEL + (size_t)j], s3[j]);
-            }
+    for (size_t r = 0; n < TILE_ROWS && r < n; r++) {
+        for (p = 0; p < n_panels; p += p + ROW_PANELS <= n_panels ? ROW_PANELS : 1) {
+            const float *restrict from = b + p * k * PANEL, *restrict add = bias == NULL ? NULL : bias + p * PANEL;
+            if (p + ROW_PANELS <= n_panels)
+                tile(a + r * lda, lda, from, k, add, c + r * ldc + p * PANEL, ldc, 1, ROW_PANELS);
+            else
+                tile(a + r * lda, lda, from, k, add, c + r * ldc + p * PANEL, ldc, 1, 1);
         }
-        memcpy(c + p * PANEL, s0, sizeof s0);
-        memcpy(c + (p + 1) * PANEL, s1, sizeof s1);
-        memcpy(c + (p + 2) * PANEL, s2, sizeof s2);
-        memcpy(c + (p + 3) * PANEL, s3, sizeof s3);
     }
+    if (n < TILE_ROWS)
+        return;
+#ifdef __AVX512F__
+    for (; p + 2 <= n_panels; p += 2)
+        tiles(a, lda, n, b + p * k * PANEL, k, bias == NULL ? NULL : bias + p * PANEL, c + p * PANEL, ldc, 2);
+#endif
     for (; p < n_panels; p++)
-        panel(a, k, 1, b + p * k * PANEL, k, c + p * PANEL, PANEL);
+        tiles(a, lda, n, b + p * k * PANEL, k, bias == NULL ? NULL : bias + p * PANEL, c + p * PANEL, ldc, 1);
+}
+
+static void panel(const float *restrict a, size_t lda, size_t n_rows, const float *restrict b, size_t k,
+                  float *restrict c, size_t ldc)
+{
+    layer(a, lda, n_rows, b, 1, k, NULL, c, ldc);
 }
 
 static void softmax_panel(float *restrict x, const float *restrict bias, size_t C)
@@ -98,15 +153,16 @@ static void softmax_panel(float *restrict x, const float *restrict bias, size_t 
     }
 }
 
-static void bias_relu(float *restrict x, size_t ld, const float *restrict bias, size_t width, size_t n)
+static bool standardise(float *restrict out, const float *restrict x, const float *restrict mean,
+                        const float *restrict scale, size_t n)
 {
-    for (size_t i = 0; i < n; i++) {
-        float *restrict row = x + i * ld;
-        for (size_t j = 0; j < width; j++) {
-            float y = row[j] + bias[j];
-            row[j] = y < 0.0f ? 0.0f : y;
-        }
+    int32_t bad = 0;
+
+    for (size_t j = 0; j < n; j++) {
+        out[j] = (x[j] - mean[j]) / scale[j];
+        bad |= (bits_of(x[j]) & 0x7f800000) == 0x7f800000;
     }
+    return bad == 0;
 }
 
 static void softmax_row(float *restrict out, float *restrict x, const float *restrict bias, size_t C,

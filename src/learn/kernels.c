@@ -401,8 +401,8 @@ const struct amx_kernels TABLE_OF(AMX_KERNEL) = {
     .confusion_backward = confusion_backward,
     .class_backward = class_backward,
     .panel = panel,
-    .row_panels = row_panels,
+    .layer = layer,
     .softmax_panel = softmax_panel,
-    .bias_relu = bias_relu,
+    .standardise = standardise,
     .softmax_row = softmax_row,
 };

@@ -119,13 +119,14 @@ struct amx_kernels {
     /* ---- prediction: every output is one chain of multiply-adds over k, whatever the other rows are ---- */
     /* c[r][j] = sum_k a[r][k] b[k][j], j < PANEL. */
     void (*panel)(const float *a, size_t lda, size_t n_rows, const float *b, size_t k, float *c, size_t ldc);
-    /* One row against n_panels panels that follow each other, b [n_panels][k][PANEL]: c[n_panels PANEL]. Same bits as
-     * panel, but four chains at a time, so that a single row does not wait for the latency of each multiply-add. */
-    void (*row_panels)(const float *a, const float *b, size_t n_panels, size_t k, float *c);
+    /* All panels of a layer, b [n_panels][k][PANEL]: c[n][n_panels PANEL], the same bits as panel; with a bias (else
+     * NULL), max(0, sum + bias). */
+    void (*layer)(const float *a, size_t lda, size_t n, const float *b, size_t n_panels, size_t k, const float *bias,
+                  float *c, size_t ldc);
     /* Softmax over the C rows of x [C][PANEL] + bias[C], each lane for itself, in place. */
     void (*softmax_panel)(float *x, const float *bias, size_t C);
-    /* x[n][width] = max(0, x + bias). */
-    void (*bias_relu)(float *x, size_t ld, const float *bias, size_t width, size_t n);
+    /* out[j] = (x[j] - mean[j]) / scale[j]; false when an x[j] is no finite number. */
+    bool (*standardise)(float *out, const float *x, const float *mean, const float *scale, size_t n);
     /* out[c] = softmax of (x[c] + bias[c]) / temperature over c < C; x is scratch, padded to PANEL. */
     void (*softmax_row)(float *out, float *x, const float *bias, size_t C, float inverse_temperature);
 };

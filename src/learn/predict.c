@@ -1,6 +1,6 @@
 /* predict.c - probabilities for instances and annotators from a model.
  *
- * Rows go in chunks of 64 and pairs (row, annotator) in groups of 16 lanes, so scratch does not grow with the call.
+ * Rows go in chunks of 96 and pairs (row, annotator) in groups of 16 lanes, so scratch does not grow with the call.
  * Every number of a row or pair comes from a chain of operations that does not depend on the rest of the call
  * (class_predictor.c), so asking for one instance or a thousand gives the same bits.
  *
@@ -19,7 +19,7 @@
 #include "status.h"
 
 enum {
-    CHUNK = 64
+    CHUNK = 96 /* whole tiles of the kernel `layer` at every level */
 };
 static const float EPSILON = 1e-12f;
 
@@ -86,7 +86,7 @@ static void choose_members(struct call *call, int fold)
     call->share = 1.0f / (float)((call->end - call->first + call->step - 1) / call->step);
 }
 
-/* Scratch for chunks of `rows` rows: a call for one row must not pay for 64. It is not cleared: pads are never read. */
+/* Scratch for chunks of `rows` rows: a call for one row must not pay for 96. It is not cleared: pads are never read. */
 static enum amx_status call_init(struct call *call, const struct amx_model *model, int fold, size_t rows,
                                  struct amx_error *err)
 {
@@ -238,15 +238,17 @@ static enum amx_status predict_chunk(struct call *call, const float *features, s
 {
     const struct amx_model *model = call->model;
     const struct dims *dims = &model->dims;
+    const struct amx_kernels *kernels = kernels_get();
     const size_t C = dims->C;
+
     for (size_t i = 0; i < n; i++) {
         size_t index = row != NULL ? row[i] : first + i;
         const float *from = features + index * dims->D;
-        float *to = call->x + i * dims->Dp;
-        for (size_t j = 0; j < dims->D; j++) {
-            if (!isfinite(from[j]))
-                return amx_fail(err, AMX_INVALID, "", "Feature %zu of row %zu is not a finite number.", j, index);
-            to[j] = (from[j] - model->mean[j]) / model->scale[j];
+        if (!kernels->standardise(call->x + i * dims->Dp, from, model->mean, model->scale, dims->D)) {
+            size_t j = 0;
+            while (isfinite(from[j]))
+                j++;
+            return amx_fail(err, AMX_INVALID, "", "Feature %zu of row %zu is not a finite number.", j, index);
         }
     }
     for (int m = call->first; m < call->end; m += call->step) {

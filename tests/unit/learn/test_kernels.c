@@ -103,22 +103,69 @@ static void check_panel(const struct amx_kernels *kernels)
     free(a);
 }
 
-static void check_row_panels(const struct amx_kernels *kernels)
+/* Any number of rows and panels, with and without bias and ReLU: the bits of one panel and one row alone. */
+static void check_layer(const struct amx_kernels *kernels)
 {
     enum {
-        PANELS = 6,
-        K = 45
+        ROWS = 20,
+        PANELS = 11,
+        K = 45,
+        LD = PANELS * PANEL + 3
     };
-    float *a = random_floats(K, 1.0, 16), *b = random_floats(PANELS * K * PANEL, 1.0, 17), c[PANELS * PANEL],
-          one[PANEL];
+    float *a = random_floats(ROWS * K, 1.0, 16), *b = random_floats(PANELS * K * PANEL, 1.0, 17);
+    float *bias = random_floats(PANELS * PANEL, 1.0, 18), *c = random_floats(ROWS * LD, 1.0, 19), one[PANEL];
+    int wrong = 0, spilt = 0;
 
-    kernels->row_panels(a, b, PANELS, K, c);
-    for (size_t p = 0; p < PANELS; p++) {
-        kernels->panel(a, K, 1, b + p * K * PANEL, K, one, PANEL);
-        CHECK(memcmp(one, c + p * PANEL, sizeof one) == 0);
+    for (size_t n = 1; n <= ROWS; n++) {
+        for (size_t n_panels = 1; n_panels <= PANELS; n_panels++) {
+            const float *add = (n + n_panels) % 2 == 0 ? bias : NULL;
+            for (size_t i = 0; i < ROWS * LD; i++)
+                c[i] = 77.0f;
+            kernels->layer(a, K, n, b, n_panels, K, add, c, LD);
+            for (size_t r = 0; r < ROWS; r++) {
+                for (size_t j = 0; j < LD; j++) {
+                    if (r >= n || j >= n_panels * PANEL) {
+                        spilt += c[r * LD + j] != 77.0f;
+                        continue;
+                    }
+                    if (j % PANEL == 0)
+                        kernels->panel(a + r * K, K, 1, b + j * K, K, one, PANEL);
+                    float y = add != NULL ? one[j % PANEL] + add[j] : one[j % PANEL];
+                    y = add != NULL && y < 0.0f ? 0.0f : y;
+                    wrong += memcmp(&y, &c[r * LD + j], sizeof y) != 0;
+                }
+            }
+        }
     }
+    CHECK_INT(wrong, 0);
+    CHECK_INT(spilt, 0);
+    free(c);
+    free(bias);
     free(b);
     free(a);
+}
+
+static void check_standardise(const struct amx_kernels *kernels)
+{
+    enum {
+        N = 37
+    };
+    static const float odd[] = {NAN, INFINITY, -INFINITY};
+    float *x = random_floats(N, 3.0, 20), *mean = random_floats(N, 1.0, 21), scale[N], out[N];
+
+    for (size_t j = 0; j < N; j++)
+        scale[j] = 0.5f + (float)j;
+    CHECK(kernels->standardise(out, x, mean, scale, N));
+    for (size_t j = 0; j < N; j++)
+        CHECK(out[j] == (x[j] - mean[j]) / scale[j]);
+    for (size_t j = 0; j < N; j++) {
+        const float kept = x[j];
+        x[j] = odd[j % 3];
+        CHECK(!kernels->standardise(out, x, mean, scale, N));
+        x[j] = kept;
+    }
+    free(mean);
+    free(x);
 }
 
 static void check_softmax_panel(const struct amx_kernels *kernels)
@@ -195,7 +242,8 @@ TEST(learn_kernels_all_levels)
         check_stats(kernels, 2);
         check_stats(kernels, 1000);
         check_panel(kernels);
-        check_row_panels(kernels);
+        check_layer(kernels);
+        check_standardise(kernels);
         check_softmax_panel(kernels);
         check_embed(kernels);
         n++;
