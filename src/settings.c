@@ -64,6 +64,8 @@ static const struct row rows[] = {
      "long polls and event streams at the same time"},
     {"--body-bytes", "ANNOTMIX_BODY_BYTES", "SIZE", "8M", KIND_SIZE, AT(config.http.max_body_bytes), KIB, GIB, NULL,
      "largest JSON body, after gunzip"},
+    {"--body-memory", "ANNOTMIX_BODY_MEMORY", "SIZE", "256M", KIND_SIZE, AT(config.http.body_memory), MIB, 1024 * GIB,
+     NULL, "JSON bodies held at the same time; when it is full, those above 64K get 503"},
     {"--line-bytes", "ANNOTMIX_LINE_BYTES", "SIZE", "1M", KIND_SIZE, AT(config.line_bytes), KIB, GIB, NULL,
      "largest line of NDJSON or CSV"},
     {"--metadata-bytes", "ANNOTMIX_METADATA_BYTES", "SIZE", "64K", KIND_SIZE, AT(config.metadata_bytes), 0, GIB, NULL,

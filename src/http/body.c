@@ -5,6 +5,10 @@
  * and the answer goes out at the end; beyond that the connection is cut. A client that sent Expect: 100-continue hears
  * at once.
  *
+ * Many large bodies at once must not take all memory: what they hold together is counted, and past limits.body_memory a
+ * body that is not small gets 503. Only a handler parses, one per HTTP thread, so what parsing makes of a body (Jansson
+ * takes up to 21 times its size) is bounded by threads x max_body_bytes x 21 on top.
+ *
  * gzip: several members may follow each other. A STREAM may be of any length, but something that unpacks to more than
  * BOMB_BYTES at more than BOMB_RATIO to one is taken for a bomb (text packs 5 to 50 to one; deflate's limit is 1032).
  */
@@ -22,10 +26,30 @@ enum {
     BOMB_RATIO = 200
 };
 
+/* Brings server->body_bytes up to what the body takes now; false = too much, for all bodies together. */
+static bool count_memory(struct http_request *rq)
+{
+    atomic_size_t *all = &rq->server->body_bytes;
+    size_t now = rq->body.capacity, before = rq->body_counted;
+    rq->body_counted = now;
+    if (now <= before) {
+        (void)atomic_fetch_sub(all, before - now);
+        return true;
+    }
+    size_t sum = atomic_fetch_add(all, now - before) + (now - before);
+    return sum <= rq->server->limits.body_memory || now <= HTTP_SMALL_BODY;
+}
+
+static void free_body(struct http_request *rq)
+{
+    buf_done(&rq->body);
+    (void)count_memory(rq);
+}
+
 static void drop_rest(struct http_request *rq)
 {
     rq->drop = true;
-    buf_done(&rq->body);
+    free_body(rq);
 }
 
 static void refuse_too_large(struct http_request *rq)
@@ -126,6 +150,14 @@ static void body_failed(struct http_request *rq, enum amx_status status, const c
     }
 }
 
+static void refuse_for_now(struct http_request *rq)
+{
+    drop_rest(rq);
+    if (!http_replied(rq))
+        http_reply_problem(rq, 503, "queue-full", "Service unavailable",
+                           "too many large bodies are coming in at the same time", NULL);
+}
+
 /* Plain bytes to whoever wants them. */
 static void deliver(struct http_request *rq, const char *bytes, size_t n)
 {
@@ -141,6 +173,8 @@ static void deliver(struct http_request *rq, const char *bytes, size_t n)
         refuse_too_large(rq);
     else if (status != AMX_OK)
         body_failed(rq, AMX_NO_MEMORY, "out of memory");
+    else if (!count_memory(rq))
+        refuse_for_now(rq);
 }
 
 static bool open_inflate(struct http_request *rq)
@@ -252,7 +286,7 @@ void body_done(struct http_request *rq)
     if (rq->inflate_open)
         (void)inflateEnd(&rq->z);
     free(rq->piece);
-    buf_done(&rq->body);
+    free_body(rq);
 }
 
 const char *http_media_type(const struct http_request *rq)

@@ -64,6 +64,7 @@ struct http_limits {
     unsigned connections_per_address; /* 0 = no limit */
     unsigned suspended;               /* long polls and streams, 256; writes that wait for the disk do not count */
     size_t max_body_bytes;            /* 8 MiB: HTTP_BODY_WHOLE, after gunzip */
+    size_t body_memory;               /* 256 MiB: whole bodies held at once; past it larger ones get 503 */
     size_t max_drop_bytes;            /* 64 MiB: how much of a refused body is read and dropped before the cut */
     unsigned header_seconds, body_seconds, idle_seconds, send_seconds; /* 10, 30, 30, 30 */
     bool access_log; /* true: one log line for each finished request */

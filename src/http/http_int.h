@@ -31,7 +31,8 @@ enum {
     HTTP_RATE_BYTES = 16384,    /* slowest client: bytes per second (whole bodies), bytes per window (streams) */
     HTTP_TOTAL_FACTOR = 4,      /* a request that is not streamed may take 4 x body_seconds in all */
     HTTP_MEMORY_BYTES = 131072, /* per connection: headers, pieces of a body; 1,000 ?id= of 36 bytes need 110 KiB */
-    HTTP_MEMORY_STEP = 16384
+    HTTP_MEMORY_STEP = 16384,
+    HTTP_SMALL_BODY = 65536 /* as much of a body every connection may always hold */
 };
 
 /* ---- server ----------------------------------------------------------------------------------------------------- */
@@ -62,6 +63,7 @@ struct http_server {
     _Atomic uint64_t next_id;
     atomic_bool stopping;
     atomic_uint n_requests, n_connections, n_suspended, n_polls;
+    atomic_size_t body_bytes; /* memory of whole bodies, of all requests */
     _Atomic int64_t log_second; /* rate limit of the library's own log lines */
     atomic_uint logged_in_second;
     struct MHD_Response *no_memory; /* 503, made at the start */
@@ -125,6 +127,7 @@ struct http_request {
     uint64_t received, dropped, inflated; /* bytes as sent, as dropped, as handed on */
     uint64_t window_bytes;                /* STREAM: since the last time the deadline moved */
     struct buf body;
+    size_t body_counted; /* in server->body_bytes */
     z_stream z;
     unsigned char *piece; /* HTTP_PIECE_BYTES of inflated bytes */
     enum amx_status body_status;

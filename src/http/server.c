@@ -46,6 +46,7 @@ void http_limits_default(struct http_limits *out)
         .connections_per_address = 0,
         .suspended = 256,
         .max_body_bytes = (size_t)8 << 20,
+        .body_memory = (size_t)256 << 20,
         .max_drop_bytes = (size_t)64 << 20,
         .header_seconds = 10,
         .body_seconds = 30,

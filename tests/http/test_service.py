@@ -8,7 +8,7 @@ import re
 import socket
 
 from contract import strict_json
-from harness import CONTRACT, Case, Client, Server, raw
+from harness import CONTRACT, Case, Client, Server, raw, until
 
 
 class Service(Case):
@@ -311,6 +311,31 @@ class Limits(Case):
         self.problem(self.api.ndjson(path + "/labels?atomic=true", rows), 413, "too-large")
         self.assertEqual(self.api.get(path).json["counts"]["labels"], 0)
         self.api.ndjson(path + "/labels?atomic=true", rows[:10], expect=201)
+
+
+class BodyMemory(Case):
+    args = ("--body-memory", "1536K")
+
+    def test_many_large_bodies_at_once_are_503(self):
+        path = self.project()
+        body = b'{"labels":[' + b" " * 700_000 + b']}'
+        head = (
+            "POST %s/labels HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+        ) % (path, len(body))
+        holder = Client(self.server)
+        with socket.create_connection(("127.0.0.1", self.server.port), timeout=30) as slow:
+            slow.sendall(head.encode() + body[:-2])  # held until its end comes
+
+            def full():
+                answer = holder.call("POST", path + "/labels", body, type="application/json", check=False)
+                return answer if answer.status == 503 else None
+
+            self.problem(until(full, "the memory to be full"), 503, "queue-full")
+            self.api.post(path + "/labels", {"instance": "a", "annotator": "b", "class": "cat"}, expect=201)
+            slow.sendall(body[-2:])
+            self.assertRegex(slow.recv(65536), rb"^HTTP/1.1 (2|4)\d\d ")
+        holder.close()
+        until(lambda: self.api.call("POST", path + "/labels", body, type="application/json").status != 503)
 
 
 class Malformed(Case):
