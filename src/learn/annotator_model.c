@@ -147,7 +147,7 @@ void annotator_model_forward(struct annotator_model *model, const struct batch *
     gemm_nt(n, E, 2 * Ep, model->v, 2 * Ep, model->hidden, 2 * Ep, 0.0f, model->z, Ep);
     kernels->column_stats(model->z, Ep, Ep, n, sum, sum_sq);
     kernels->bn_fold(&model->bn, model->z, sum, sum_sq, Ep, n, 1.0f);
-    kernels->affine_relu(model->h, model->z, model->bn.a, model->bn.c, Ep, n);
+    kernels->affine_relu(model->h, model->z, model->bn.a, model->bn.c, Ep, n, NULL);
 }
 
 void annotator_model_backward(struct annotator_model *model, const struct batch *batch, const float *u)
@@ -157,9 +157,9 @@ void annotator_model_backward(struct annotator_model *model, const struct batch 
     const size_t E = dims->E, Ep = dims->Ep, n = batch->n_labels;
     double *sum = model->sums, *sum_z = sum + Ep;
 
-    kernels->bn_backward_sums(model->d_h, model->h, model->z, model->bn.mean, Ep, n, sum, sum_z);
+    kernels->bn_backward_sums(model->d_h, model->h, model->z, model->bn.mean, Ep, n, NULL, sum, sum_z);
     kernels->bn_backward_fold(&model->bn, sum, sum_z, Ep, n, 1.0f);
-    kernels->bn_backward_apply(model->d_h, model->h, model->z, &model->bn, Ep, n);
+    kernels->bn_backward_apply(model->d_h, model->z, &model->bn, Ep, n);
     gemm_tn(E, 2 * Ep, n, model->d_h, Ep, model->v, 2 * Ep, 0.0f, model->grad_hidden, 2 * Ep);
     gemm_nn(n, 2 * Ep, E, model->d_h, Ep, model->hidden, 2 * Ep, 0.0f, model->d_v, 2 * Ep);
     kernels->mask_backward(model->d_v, Ep, n, model->words, model->sums_v);

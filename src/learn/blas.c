@@ -47,11 +47,26 @@ const char *amx_blas_name(void)
     return name;
 }
 
+/* OpenBLAS does beta = 0 by a pass of its own over C before it multiplies, element by element (on x86 without AVX-512):
+ * 6 to 7 % of a training step. Zeros written by memset and beta = 1 give the same sums. */
+static void clear(float *c, size_t m, size_t n, size_t ldc)
+{
+    if (ldc == n)
+        memset(c, 0, m * n * sizeof *c);
+    else
+        for (size_t i = 0; i < m; i++)
+            memset(c + i * ldc, 0, n * sizeof *c);
+}
+
 static void gemm(enum CBLAS_TRANSPOSE ta, enum CBLAS_TRANSPOSE tb, size_t m, size_t n, size_t k, const float *a,
                  size_t lda, const float *b, size_t ldb, float beta, float *c, size_t ldc)
 {
     bool locked = !blas_is_parallel();
 
+    if (beta == 0.0f) {
+        clear(c, m, n, ldc);
+        beta = 1.0f;
+    }
     if (locked)
         (void)pthread_mutex_lock(&turn); /* cannot fail: static, not recursive */
     cblas_sgemm(CblasRowMajor, ta, tb, (blasint)m, (blasint)n, (blasint)k, 1.0f, a, (blasint)lda, b, (blasint)ldb, beta,

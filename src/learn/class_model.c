@@ -1,8 +1,9 @@
 /* class_model.c - forward and backward pass of the class model.
  *
  * Rows are triples while mixing and instances without (specification, "One training step"). Because the first Linear
- * is linear in x, it always runs over the B instances, and its product is mixed; the backward pass sums gradients
- * back to B rows before the weight product. That is most of the work on wide data.
+ * is linear in x, it always runs over the B instances. Its rows are mixed wherever they are read (statistics, ReLU,
+ * backward pass) and never written: two rows of a small matrix that stays in the cache instead of one of a large one.
+ * The backward pass sums gradients back to B rows before the weight product. That is most of the work on wide data.
  *
  * BatchNorm, dropout scale and ReLU are one affine pass, y = max(0, a z + c); its backward pass is affine too,
  * dz = da dy + db z + dc. ReLU and dropout masks are read from y > 0. The bias before a BatchNorm cancels in training
@@ -91,20 +92,19 @@ void batch_norm_bind(struct batch_norm *bn, const struct layout *layout, int gam
 
 void class_model_lay_out(struct class_model *model, const struct dims *dims, struct arena *arena)
 {
-    size_t widest = 0;
+    size_t widest = 0, rows = dims->Tp > dims->Bp ? dims->Tp : dims->Bp;
 
     memset(model, 0, sizeof *model);
     model->dims = dims;
     for (int l = 0; l < dims->L; l++) {
         widest = dims->hp[l] > widest ? dims->hp[l] : widest;
-        model->z[l] = arena_floats(arena, dims->Tp, dims->hp[l]);
-        model->y[l] = arena_floats(arena, dims->Tp, dims->hp[l]);
+        model->z[l] = arena_floats(arena, l == 0 ? dims->Bp : rows, dims->hp[l]);
+        model->y[l] = arena_floats(arena, rows, dims->hp[l]);
         batch_norm_lay_out(&model->bn[l], dims->hp[l], arena);
     }
     if (dims->L > 0) {
-        model->z0 = arena_floats(arena, dims->Bp, dims->hp[0]);
-        model->d[0] = arena_floats(arena, dims->Tp, widest);
-        model->d[1] = arena_floats(arena, dims->Tp, widest);
+        model->d[0] = arena_floats(arena, rows, widest);
+        model->d[1] = arena_floats(arena, rows, widest);
         model->sums = arena_take(arena, 2 * widest, sizeof(double));
         model->u = model->y[dims->L - 1];
     } else {
@@ -148,19 +148,25 @@ static void apply_forced(float *y, const unsigned char *keep, size_t n, size_t w
     }
 }
 
-static void first_product(struct class_model *model, const struct batch *batch)
+/* Products of layer l and the statistics of its rows. */
+static void layer_product(struct class_model *model, const struct batch *batch, int l, const struct mix_rows *mix)
 {
     const struct dims *dims = model->dims;
-    const struct mix_rows mix = {batch->row, batch->partner_row, batch->lambda};
-    size_t hp = dims->hp[0];
+    const size_t n = rows_of(batch), hp = dims->hp[l];
+    struct batch_norm *bn = &model->bn[l];
     double *sum = model->sums, *sum_sq = sum + hp;
-    float *product = batch->mixed ? model->z0 : model->z[0];
 
-    gemm_nt(batch->n_rows, dims->h[0], dims->D, batch->x, dims->Dp, model->weight[0], dims->Dp, 0.0f, product, hp);
-    if (batch->mixed)
-        model->kernels->mix_stats(model->z[0], model->z0, hp, hp, batch->n_labels, &mix, sum, sum_sq);
+    if (l == 0)
+        gemm_nt(batch->n_rows, dims->h[0], dims->D, batch->x, dims->Dp, model->weight[0], dims->Dp, 0.0f, model->z[0],
+                hp);
     else
-        model->kernels->column_stats(model->z[0], hp, hp, batch->n_rows, sum, sum_sq);
+        gemm_nt(n, dims->h[l], dims->h[l - 1], model->y[l - 1], dims->hp[l - 1], model->weight[l], dims->hp[l - 1], 0.0f,
+                model->z[l], hp);
+    if (mix != NULL)
+        model->kernels->mixed_stats(model->z[0], hp, n, mix, bn->mean, sum, sum_sq);
+    else
+        model->kernels->column_stats(model->z[l], hp, hp, n, sum, sum_sq);
+    model->kernels->bn_fold(bn, mix != NULL ? bn->mean : model->z[l], sum, sum_sq, hp, n, model->scale);
 }
 
 void class_model_forward(struct class_model *model, const struct batch *batch, struct rng_lanes *rng,
@@ -168,34 +174,26 @@ void class_model_forward(struct class_model *model, const struct batch *batch, s
 {
     const struct dims *dims = model->dims;
     const struct amx_kernels *kernels = model->kernels;
+    const struct mix_rows mixing = {batch->row, batch->partner_row, batch->lambda};
     const size_t n = rows_of(batch);
 
     for (int l = 0; l < dims->L; l++) {
         const size_t hp = dims->hp[l];
-        struct batch_norm *bn = &model->bn[l];
-        double *sum = model->sums, *sum_sq = sum + hp;
-        if (l == 0) {
-            first_product(model, batch);
-        } else {
-            gemm_nt(n, dims->h[l], dims->h[l - 1], model->y[l - 1], dims->hp[l - 1], model->weight[l], dims->hp[l - 1],
-                    0.0f, model->z[l], hp);
-            kernels->column_stats(model->z[l], hp, hp, n, sum, sum_sq);
+        const struct mix_rows *mix = l == 0 && batch->mixed ? &mixing : NULL;
+        const struct batch_norm *bn = &model->bn[l];
+        layer_product(model, batch, l, mix);
+        if (forced == NULL && model->threshold > 0) {
+            kernels->affine_relu_dropout(model->y[l], model->z[l], bn->a, bn->c, hp, n, mix, model->threshold, &rng[l]);
+            continue;
         }
-        kernels->bn_fold(bn, model->z[l], sum, sum_sq, hp, n, model->scale);
-        if (forced != NULL) {
-            kernels->affine_relu(model->y[l], model->z[l], bn->a, bn->c, hp, n);
+        kernels->affine_relu(model->y[l], model->z[l], bn->a, bn->c, hp, n, mix);
+        if (forced != NULL)
             apply_forced(model->y[l], forced->hidden[l], n, dims->h[l], hp);
-        } else if (model->threshold == 0) {
-            kernels->affine_relu(model->y[l], model->z[l], bn->a, bn->c, hp, n);
-        } else {
-            kernels->affine_relu_dropout(model->y[l], model->z[l], bn->a, bn->c, hp, n, model->threshold, &rng[l]);
-        }
     }
     if (dims->L == 0) {
-        const struct mix_rows mix = {batch->row, batch->partner_row, batch->lambda};
         model->u = batch->mixed ? model->u_mixed : batch->x;
         if (batch->mixed)
-            kernels->mix(model->u_mixed, batch->x, dims->Dp, dims->Dp, n, &mix);
+            kernels->mix(model->u_mixed, batch->x, dims->Dp, dims->Dp, n, &mixing);
     }
     gemm_nt(dims->C, amx_round_up(n, 16), dims->H, model->out_weight, dims->Hp, model->u, dims->Hp, 0.0f, model->logits,
             dims->Tp);
@@ -211,6 +209,7 @@ void class_model_backward_with(struct class_model *model, const struct batch *ba
 {
     const struct dims *dims = model->dims;
     const struct amx_kernels *kernels = model->kernels;
+    const struct mix_rows mixing = {batch->row, batch->partner_row, batch->lambda};
     const size_t n = rows_of(batch);
     float *d = model->d[0], *next = model->d[1];
 
@@ -226,22 +225,23 @@ void class_model_backward_with(struct class_model *model, const struct batch *ba
         struct batch_norm *bn = &model->bn[l];
         double *sum = model->sums, *sum_z = sum + hp;
         float *kept = d;
-        kernels->bn_backward_sums(d, model->y[l], model->z[l], bn->mean, hp, n, sum, sum_z);
+        kernels->bn_backward_sums(d, model->y[l], model->z[l], bn->mean, hp, n,
+                                  l == 0 && batch->mixed ? &mixing : NULL, sum, sum_z);
         kernels->bn_backward_fold(bn, sum, sum_z, hp, n, model->scale);
         if (l > 0) {
             size_t in = dims->h[l - 1], in_p = dims->hp[l - 1];
-            kernels->bn_backward_apply(d, model->y[l], model->z[l], bn, hp, n);
+            kernels->bn_backward_apply(d, model->z[l], bn, hp, n);
             gemm_tn(h, in, n, d, hp, model->y[l - 1], in_p, 0.0f, model->grad_weight[l], in_p);
             gemm_nn(n, in, h, d, hp, model->weight[l], in_p, 0.0f, next, in_p);
             d = next;
             next = kept;
         } else if (batch->mixed) {
-            kernels->bn_backward_unmix(model->z0, d, model->y[0], model->z[0], bn, hp, batch->n_rows, batch->begin,
-                                       batch->inverse, batch->lambda);
-            gemm_tn(h, dims->D, batch->n_rows, model->z0, hp, batch->x, dims->Dp, 0.0f, model->grad_weight[0],
+            kernels->bn_backward_unmix(next, d, model->z[0], bn, hp, batch->n_rows, batch->begin, batch->inverse,
+                                       &mixing);
+            gemm_tn(h, dims->D, batch->n_rows, next, hp, batch->x, dims->Dp, 0.0f, model->grad_weight[0],
                     dims->Dp);
         } else {
-            kernels->bn_backward_apply(d, model->y[0], model->z[0], bn, hp, n);
+            kernels->bn_backward_apply(d, model->z[0], bn, hp, n);
             gemm_tn(h, dims->D, n, d, hp, batch->x, dims->Dp, 0.0f, model->grad_weight[0], dims->Dp);
         }
     }

@@ -27,13 +27,12 @@ struct class_model {
     float *grad_weight[AMX_MAX_HIDDEN], *grad_out_weight, *grad_out_bias;
     struct batch_norm bn[AMX_MAX_HIDDEN];
     /* Activations. R rows: T triples while mixing, else B instances. */
-    float *z0;                /* [B][h0] first product, before mixing */
-    float *z[AMX_MAX_HIDDEN]; /* [R][h] before BatchNorm */
+    float *z[AMX_MAX_HIDDEN]; /* [R][h] before BatchNorm; the first: [B][h], before mixing */
     float *y[AMX_MAX_HIDDEN]; /* [R][h] after ReLU and dropout */
     float *u;                 /* [R][H] embedding: y of the last layer, or (mixed) features */
     float *u_mixed;           /* [T][Dp] for models without hidden layers */
     float *logits;            /* [C][Tp], transposed, without bias */
-    float *d[2];              /* [R][max h] gradients, in turn */
+    float *d[2];              /* [max(R, B)][max h] gradients, in turn */
     double *sums;             /* [2][max h] */
     uint32_t threshold;       /* dropout in 1/65536 */
     float scale;              /* 1 / (1 - dropout) */

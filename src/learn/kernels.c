@@ -1,12 +1,14 @@
 /* kernels.c - everything in a step that is not a matrix product, as plain C loops.
  *
  * The Makefile compiles this file once per CPU level (-DAMX_KERNEL=plain|sse2|avx2|avx512); all functions are
- * static and leave through the one table at the end. There are no intrinsics: inner loops run over PAD = 32
- * contiguous floats, a fixed count that every compiler turns into full vectors with the accumulators in registers.
- * Wider compiler vectors than the CPU's were tried and made the step five times slower.
+ * static and leave through the one table at the end. There are no intrinsics: inner loops run over contiguous
+ * floats through restrict pointers, which every compiler turns into full vectors. Wider compiler vectors than the CPU's
+ * were tried and made the step five times slower; so did small local arrays filled by memcpy (gcc copies them in
+ * halves that cannot be forwarded to full loads).
  *
- * Order of summation is fixed (rows in order, within strips of 32 columns; blocks of 256 rows are added up in double,
- * so that large batches do not lose digits), which makes results equal bit for bit on one level.
+ * Rows are read from left to right, never in strips of columns: rows lie 512 or 1024 bytes apart, and a strip of many
+ * rows falls on few sets of a cache. Order of summation is fixed (rows in order; blocks of 256 rows are added up in
+ * double, so that large batches do not lose digits), which makes results equal bit for bit on one level.
  *
  * The loss and the prediction kernels stand in kernel_loss.h and kernel_predict.h, which are part of this file: a
  * level is one object with one table. */
@@ -20,6 +22,7 @@
 #include "kernel_predict.h"
 
 #define ROW_BLOCK   256 /* rows added up in float before they go to double */
+#define CHUNK       256 /* columns whose sums stay in the first-level cache */
 #define BN_EPS      1e-5
 #define BN_MOMENTUM 0.1
 
@@ -62,60 +65,70 @@ static void mix(float *restrict z, const float *restrict z0, size_t ld, size_t w
     }
 }
 
+/* s += row - shift, q += its square, over w columns. */
+static inline void add_row(const float *restrict row, const float *restrict shift, float *restrict s,
+                           float *restrict q, size_t w)
+{
+    for (size_t j = 0; j < w; j++) {
+        float d = row[j] - shift[j];
+        s[j] += d;
+        q[j] = MADD(d, d, q[j]);
+    }
+}
+
+/* The same with the row l first + k second. */
+static inline void add_mixed_row(const float *restrict first, const float *restrict second, float l, float k,
+                                 const float *restrict shift, float *restrict s, float *restrict q, size_t w)
+{
+    for (size_t j = 0; j < w; j++) {
+        float d = MADD(l, first[j], k * second[j]) - shift[j];
+        s[j] += d;
+        q[j] = MADD(d, d, q[j]);
+    }
+}
+
+/* Moves the sums of a block of rows to double. */
+static inline void flush(double *restrict sum, double *restrict sum_sq, const float *restrict s,
+                         const float *restrict q, size_t w)
+{
+    for (size_t j = 0; j < w; j++) {
+        sum[j] += (double)s[j];
+        sum_sq[j] += (double)q[j];
+    }
+}
+
 static void column_stats(const float *restrict z, size_t ld, size_t width, size_t n, double *restrict sum,
                          double *restrict sum_sq)
 {
-    for (size_t j0 = 0; j0 < width; j0 += W) {
-        float shift[W];
-        EACH shift[j] = z[j0 + (size_t)j];
-        EACH sum[j0 + (size_t)j] = sum_sq[j0 + (size_t)j] = 0.0;
+    for (size_t j0 = 0; j0 < width; j0 += CHUNK) {
+        const size_t w = width - j0 < CHUNK ? width - j0 : CHUNK;
+        memset(sum + j0, 0, w * sizeof *sum);
+        memset(sum_sq + j0, 0, w * sizeof *sum_sq);
         for (size_t t0 = 0; t0 < n; t0 += ROW_BLOCK) {
             size_t t1 = t0 + ROW_BLOCK < n ? t0 + ROW_BLOCK : n;
-            float s[W] = {0}, q[W] = {0};
-            for (size_t t = t0; t < t1; t++) {
-                const float *row = z + t * ld + j0;
-                EACH
-                {
-                    float d = row[j] - shift[j];
-                    s[j] += d;
-                    q[j] = MADD(d, d, q[j]);
-                }
-            }
-            EACH sum[j0 + (size_t)j] += (double)s[j];
-            EACH sum_sq[j0 + (size_t)j] += (double)q[j];
+            float s[CHUNK] = {0}, q[CHUNK] = {0};
+            for (size_t t = t0; t < t1; t++)
+                add_row(z + t * ld + j0, z + j0, s, q, w);
+            flush(sum + j0, sum_sq + j0, s, q, w);
         }
     }
 }
 
-static void mix_stats(float *restrict z, const float *restrict z0, size_t ld, size_t width, size_t n,
-                      const struct mix_rows *x, double *restrict sum, double *restrict sum_sq)
+static void mixed_stats(const float *restrict z0, size_t width, size_t n, const struct mix_rows *x,
+                        float *restrict shift, double *restrict sum, double *restrict sum_sq)
 {
-    for (size_t j0 = 0; j0 < width; j0 += W) {
-        float shift[W];
-        const float *first = z0 + x->row[0] * ld + j0, *second = z0 + x->partner[0] * ld + j0;
-        float l = x->lambda[0], k = 1.0f - l;
-        EACH shift[j] = l * first[j] + k * second[j];
-        EACH sum[j0 + (size_t)j] = sum_sq[j0 + (size_t)j] = 0.0;
+    mix(shift, z0, width, width, 1, x);
+    for (size_t j0 = 0; j0 < width; j0 += CHUNK) {
+        const size_t w = width - j0 < CHUNK ? width - j0 : CHUNK;
+        memset(sum + j0, 0, w * sizeof *sum);
+        memset(sum_sq + j0, 0, w * sizeof *sum_sq);
         for (size_t t0 = 0; t0 < n; t0 += ROW_BLOCK) {
             size_t t1 = t0 + ROW_BLOCK < n ? t0 + ROW_BLOCK : n;
-            float s[W] = {0}, q[W] = {0};
-            for (size_t t = t0; t < t1; t++) {
-                float *restrict out = z + t * ld + j0;
-                first = z0 + x->row[t] * ld + j0;
-                second = z0 + x->partner[t] * ld + j0;
-                l = x->lambda[t];
-                k = 1.0f - l;
-                EACH
-                {
-                    float value = l * first[j] + k * second[j];
-                    float d = value - shift[j];
-                    out[j] = value;
-                    s[j] += d;
-                    q[j] = MADD(d, d, q[j]);
-                }
-            }
-            EACH sum[j0 + (size_t)j] += (double)s[j];
-            EACH sum_sq[j0 + (size_t)j] += (double)q[j];
+            float s[CHUNK] = {0}, q[CHUNK] = {0};
+            for (size_t t = t0; t < t1; t++)
+                add_mixed_row(z0 + x->row[t] * width + j0, z0 + x->partner[t] * width + j0, x->lambda[t],
+                              1.0f - x->lambda[t], shift + j0, s, q, w);
+            flush(sum + j0, sum_sq + j0, s, q, w);
         }
     }
 }
@@ -144,68 +157,85 @@ static void bn_fold(const struct batch_norm *bn, const float *shift, const doubl
 }
 
 static void affine_relu(float *restrict y, const float *restrict z, const float *restrict a, const float *restrict c,
-                        size_t width, size_t n)
+                        size_t width, size_t n, const struct mix_rows *x)
 {
     for (size_t t = 0; t < n; t++) {
+        const float *restrict first = z + (x != NULL ? x->row[t] : t) * width;
+        const float *restrict second = z + (x != NULL ? x->partner[t] : t) * width;
+        const float l = x != NULL ? x->lambda[t] : 1.0f, k = 1.0f - l;
+        float *restrict out = y + t * width;
         for (size_t j = 0; j < width; j++) {
-            float x = MADD(a[j], z[t * width + j], c[j]);
-            y[t * width + j] = x < 0.0f ? 0.0f : x; /* keeps NaN */
+            float value = MADD(a[j], MADD(l, first[j], k * second[j]), c[j]);
+            out[j] = value < 0.0f ? 0.0f : value; /* keeps NaN */
         }
     }
 }
 
+/* Half a run of dropout: sixteen elements against the low or the high halves of the words. */
+static inline void drop_half(float *restrict y, const float *restrict first, const float *restrict second, float l,
+                             float k, const float *restrict a, const float *restrict c, const uint32_t *restrict words,
+                             int shift, int32_t limit)
+{
+    LANES
+    {
+        float x = MADD(a[lane], MADD(l, first[lane], k * second[lane]), c[lane]);
+        x = x < 0.0f ? 0.0f : x;
+        y[lane] = (int32_t)((words[lane] >> shift) & 0xffffu) >= limit ? x : 0.0f;
+    }
+}
+
 static void affine_relu_dropout(float *restrict y, const float *restrict z, const float *restrict a,
-                                const float *restrict c, size_t width, size_t n, uint32_t threshold,
-                                struct rng_lanes *rng)
+                                const float *restrict c, size_t width, size_t n, const struct mix_rows *x,
+                                uint32_t threshold, struct rng_lanes *rng)
 {
     const int32_t limit = (int32_t)threshold;
     struct rng_lanes state = *rng;
 
     for (size_t t = 0; t < n; t++) {
-        for (size_t j0 = 0; j0 < width; j0 += W) {
-            const float *restrict zr = z + t * width + j0, *restrict ar = a + j0, *restrict cr = c + j0;
-            float *restrict yr = y + t * width + j0;
+        const float *first = z + (x != NULL ? x->row[t] : t) * width;
+        const float *second = z + (x != NULL ? x->partner[t] : t) * width;
+        const float l = x != NULL ? x->lambda[t] : 1.0f, k = 1.0f - l;
+        for (size_t j = 0; j < width; j += W) {
+            float *out = y + t * width + j;
             uint32_t words[RNG_LANES];
             lanes_step(&state, words);
-            LANES
-            {
-                float x = MADD(ar[lane], zr[lane], cr[lane]);
-                x = x < 0.0f ? 0.0f : x;
-                yr[lane] = (int32_t)(words[lane] & 0xffffu) >= limit ? x : 0.0f;
-            }
-            LANES
-            {
-                float x = MADD(ar[lane + 16], zr[lane + 16], cr[lane + 16]);
-                x = x < 0.0f ? 0.0f : x;
-                yr[lane + 16] = (int32_t)(words[lane] >> 16) >= limit ? x : 0.0f;
-            }
+            drop_half(out, first + j, second + j, l, k, a + j, c + j, words, 0, limit);
+            drop_half(out + 16, first + j + 16, second + j + 16, l, k, a + j + 16, c + j + 16, words, 16, limit);
         }
     }
     *rng = state;
 }
 
-static void bn_backward_sums(const float *restrict dy, const float *restrict y, const float *restrict z,
-                             const float *restrict mean, size_t width, size_t n, double *restrict sum,
-                             double *restrict sum_z)
+/* dy <- dy where y > 0, else 0; s += dy, q += dy (z - mean). */
+static inline void mask_row(float *restrict dy, const float *restrict y, const float *restrict first,
+                            const float *restrict second, float l, float k, const float *restrict mean,
+                            float *restrict s, float *restrict q, size_t w)
 {
-    for (size_t j0 = 0; j0 < width; j0 += W) {
-        float m[W];
-        EACH m[j] = mean[j0 + (size_t)j];
-        EACH sum[j0 + (size_t)j] = sum_z[j0 + (size_t)j] = 0.0;
+    for (size_t j = 0; j < w; j++) {
+        float d = y[j] > 0.0f ? dy[j] : 0.0f;
+        dy[j] = d;
+        s[j] += d;
+        q[j] = MADD(d, MADD(l, first[j], k * second[j]) - mean[j], q[j]);
+    }
+}
+
+static void bn_backward_sums(float *restrict dy, const float *restrict y, const float *restrict z,
+                             const float *restrict mean, size_t width, size_t n, const struct mix_rows *x,
+                             double *restrict sum, double *restrict sum_z)
+{
+    for (size_t j0 = 0; j0 < width; j0 += CHUNK) {
+        const size_t w = width - j0 < CHUNK ? width - j0 : CHUNK;
+        memset(sum + j0, 0, w * sizeof *sum);
+        memset(sum_z + j0, 0, w * sizeof *sum_z);
         for (size_t t0 = 0; t0 < n; t0 += ROW_BLOCK) {
             size_t t1 = t0 + ROW_BLOCK < n ? t0 + ROW_BLOCK : n;
-            float s[W] = {0}, q[W] = {0};
+            float s[CHUNK] = {0}, q[CHUNK] = {0};
             for (size_t t = t0; t < t1; t++) {
-                size_t at = t * width + j0;
-                EACH
-                {
-                    float d = y[at + (size_t)j] > 0.0f ? dy[at + (size_t)j] : 0.0f;
-                    s[j] += d;
-                    q[j] = MADD(d, z[at + (size_t)j] - m[j], q[j]);
-                }
+                const float l = x != NULL ? x->lambda[t] : 1.0f;
+                mask_row(dy + t * width + j0, y + t * width + j0, z + (x != NULL ? x->row[t] : t) * width + j0,
+                         z + (x != NULL ? x->partner[t] : t) * width + j0, l, 1.0f - l, mean + j0, s, q, w);
             }
-            EACH sum[j0 + (size_t)j] += (double)s[j];
-            EACH sum_z[j0 + (size_t)j] += (double)q[j];
+            flush(sum + j0, sum_z + j0, s, q, w);
         }
     }
 }
@@ -227,44 +257,52 @@ static void bn_backward_fold(const struct batch_norm *bn, const double *sum, con
     }
 }
 
-static void bn_backward_apply(float *restrict dy, const float *restrict y, const float *restrict z,
-                              const struct batch_norm *bn, size_t width, size_t n)
+static void bn_backward_apply(float *restrict dy, const float *restrict z, const struct batch_norm *bn, size_t width,
+                              size_t n)
 {
     const float *restrict da = bn->da, *restrict db = bn->db, *restrict dc = bn->dc;
 
     for (size_t t = 0; t < n; t++) {
-        size_t at = t * width;
-        for (size_t j = 0; j < width; j++) {
-            float d = y[at + j] > 0.0f ? dy[at + j] : 0.0f;
-            dy[at + j] = MADD(da[j], d, MADD(db[j], z[at + j], dc[j]));
-        }
+        float *restrict d = dy + t * width;
+        const float *restrict row = z + t * width;
+        for (size_t j = 0; j < width; j++)
+            d[j] = MADD(da[j], d[j], MADD(db[j], row[j], dc[j]));
     }
 }
 
-static void bn_backward_unmix(float *restrict dz0, const float *restrict dy, const float *restrict y,
-                              const float *restrict z, const struct batch_norm *bn, size_t width, size_t n_rows,
-                              const uint32_t *begin, const uint32_t *inverse, const float *lambda)
+/* sum_d += w dy, sum_z += w (1 - w) z0 of the other row. */
+static inline void add_side(float *restrict sum_d, float *restrict sum_z, const float *restrict dy,
+                            const float *restrict other, float w, size_t n)
+{
+    const float k = w * (1.0f - w);
+
+    for (size_t j = 0; j < n; j++) {
+        sum_d[j] = MADD(w, dy[j], sum_d[j]);
+        sum_z[j] = MADD(k, other[j], sum_z[j]);
+    }
+}
+
+static void bn_backward_unmix(float *restrict dz0, const float *restrict dy, const float *restrict z0,
+                              const struct batch_norm *bn, size_t width, size_t n_rows, const uint32_t *begin,
+                              const uint32_t *inverse, const struct mix_rows *x)
 {
     for (size_t i = 0; i < n_rows; i++) {
-        for (size_t j0 = 0; j0 < width; j0 += W) {
-            float sum_d[W] = {0}, sum_z[W] = {0}, sum_w = 0.0f;
+        for (size_t j0 = 0; j0 < width; j0 += CHUNK) {
+            const size_t n = width - j0 < CHUNK ? width - j0 : CHUNK;
+            const float *restrict da = bn->da + j0, *restrict db = bn->db + j0, *restrict dc = bn->dc + j0;
+            const float *restrict own = z0 + i * width + j0;
             float *restrict out = dz0 + i * width + j0;
+            float sum_d[CHUNK] = {0}, sum_z[CHUNK] = {0}, sum_w = 0.0f, squares = 0.0f;
             for (uint32_t t = begin[i]; t < begin[i + 1]; t++) {
-                for (int side = 0; side < 2; side++) {
-                    uint32_t s = side == 0 ? t : inverse[t];
-                    float w = side == 0 ? lambda[s] : 1.0f - lambda[s];
-                    size_t at = s * width + j0;
-                    sum_w += w;
-                    EACH
-                    {
-                        float d = y[at + (size_t)j] > 0.0f ? dy[at + (size_t)j] : 0.0f;
-                        sum_d[j] = MADD(w, d, sum_d[j]);
-                        sum_z[j] = MADD(w, z[at + (size_t)j], sum_z[j]);
-                    }
-                }
+                const uint32_t s = inverse[t];
+                const float w = x->lambda[t], v = 1.0f - x->lambda[s];
+                sum_w += w + v;
+                squares += w * w + v * v;
+                add_side(sum_d, sum_z, dy + t * width + j0, z0 + x->partner[t] * width + j0, w, n);
+                add_side(sum_d, sum_z, dy + s * width + j0, z0 + x->row[s] * width + j0, v, n);
             }
-            EACH out[j] = MADD(bn->da[j0 + (size_t)j], sum_d[j],
-                               MADD(bn->db[j0 + (size_t)j], sum_z[j], bn->dc[j0 + (size_t)j] * sum_w));
+            for (size_t j = 0; j < n; j++)
+                out[j] = MADD(da[j], sum_d[j], MADD(db[j], MADD(squares, own[j], sum_z[j]), dc[j] * sum_w));
         }
     }
 }
@@ -280,17 +318,27 @@ static void random_bits(struct rng_lanes *rng, uint32_t *restrict words, size_t 
     *rng = state;
 }
 
-/* Two where the element's bit is set, else zero, for a run of 16 elements; see rng.c for the layout of the bits. */
-static inline void keep_run(float *restrict x, const uint32_t *restrict words, size_t run)
-{
-    const uint32_t *restrict w = words + (run >> 5) * RNG_LANES;
-    const int bit = (int)(run & 31);
+/* The words and the bit that decide run number `run` of 16 elements; see rng.c for the layout of the bits. */
+#define RUN_WORDS(words, run) ((words) + ((run) >> 5) * RNG_LANES)
+#define RUN_BIT(run)          ((int)((run) & 31))
 
-    LANES
-    {
-        int32_t mask = -(int32_t)((w[lane] >> bit) & 1u);
-        x[lane] = float_of(bits_of(2.0f * x[lane]) & mask);
-    }
+/* Twice x where the bit of w is set, else zero. */
+static inline float keep(float x, uint32_t w, int bit)
+{
+    return float_of(bits_of(x + x) & -(int32_t)((w >> bit) & 1u));
+}
+
+static inline void keep_left(float *restrict left, const float *restrict bias, const uint32_t *restrict w, int bit)
+{
+    LANES left[lane] = keep(left[lane] + bias[lane], w[lane], bit);
+}
+
+static inline void keep_right(float *restrict right, const float *restrict one, const float *restrict two, float l,
+                              const float *restrict bias, const uint32_t *restrict w, int bit)
+{
+    const float k = 1.0f - l;
+
+    LANES right[lane] = keep(MADD(l, one[lane], MADD(k, two[lane], bias[lane])), w[lane], bit);
 }
 
 static void embed(float *v, size_t Ep, size_t n, const float *ex, const uint32_t *ex_row, const float *bias_x,
@@ -301,40 +349,36 @@ static void embed(float *v, size_t Ep, size_t n, const float *ex, const uint32_t
 
     for (size_t t = 0; t < n; t++) {
         float *left = v + t * 2 * Ep, *right = left + Ep;
-        const float *from = ex != NULL ? ex + ex_row[t] * Ep : left;
         const float *one = table + first[t] * Ep;
         const float *two = second != NULL ? table + second[t] * Ep : one;
-        const float l = second != NULL ? lambda[t] : 1.0f, k = 1.0f - l;
-        for (size_t j = 0; j < Ep; j += RNG_LANES, run++) {
-            float x[RNG_LANES];
-            LANES x[lane] = from[j + (size_t)lane] + bias_x[j + (size_t)lane];
-            keep_run(x, words, run);
-            memcpy(left + j, x, sizeof x);
-        }
-        for (size_t j = 0; j < Ep; j += RNG_LANES, run++) {
-            float x[RNG_LANES];
-            LANES x[lane] = l * one[j + (size_t)lane] + k * two[j + (size_t)lane] + bias_a[j + (size_t)lane];
-            keep_run(x, words, run);
-            memcpy(right + j, x, sizeof x);
-        }
+        const float l = second != NULL ? lambda[t] : 1.0f;
+        if (ex != NULL)
+            memcpy(left, ex + ex_row[t] * Ep, Ep * sizeof *left);
+        for (size_t j = 0; j < Ep; j += RNG_LANES, run++)
+            keep_left(left + j, bias_x + j, RUN_WORDS(words, run), RUN_BIT(run));
+        for (size_t j = 0; j < Ep; j += RNG_LANES, run++)
+            keep_right(right + j, one + j, two + j, l, bias_a + j, RUN_WORDS(words, run), RUN_BIT(run));
     }
 }
 
-static void mask_backward(float *dv, size_t Ep, size_t n, const uint32_t *words, float *restrict sums)
+static inline void mask_run(float *restrict x, float *restrict sums, const uint32_t *restrict w, int bit)
 {
-    const size_t width = 2 * Ep;
+    LANES
+    {
+        float value = keep(x[lane], w[lane], bit);
+        x[lane] = value;
+        sums[lane] += value;
+    }
+}
+
+static void mask_backward(float *dv, size_t Ep, size_t n, const uint32_t *words, float *sums)
+{
     size_t run = 0;
 
-    memset(sums, 0, width * sizeof(float));
+    memset(sums, 0, 2 * Ep * sizeof *sums);
     for (size_t t = 0; t < n; t++) {
-        float *row = dv + t * width;
-        for (size_t j = 0; j < width; j += RNG_LANES, run++) {
-            float x[RNG_LANES];
-            memcpy(x, row + j, sizeof x);
-            keep_run(x, words, run);
-            memcpy(row + j, x, sizeof x);
-            LANES sums[j + (size_t)lane] += x[lane];
-        }
+        for (size_t j = 0; j < 2 * Ep; j += RNG_LANES, run++)
+            mask_run(dv + t * 2 * Ep + j, sums + j, RUN_WORDS(words, run), RUN_BIT(run));
     }
 }
 
@@ -361,12 +405,12 @@ static void fold_rows(float *restrict out, size_t ld_out, const float *restrict 
 {
     for (size_t i = 0; i < n_rows; i++) {
         for (size_t j0 = 0; j0 < width; j0 += W) {
-            float s[W] = {0};
+            float s[W] = {0}, *restrict to = out + i * ld_out + j0;
             for (uint32_t t = begin[i]; t < begin[i + 1]; t++) {
                 const float *restrict row = in + t * ld_in + j0;
                 EACH s[j] += row[j];
             }
-            memcpy(out + i * ld_out + j0, s, sizeof s);
+            EACH to[j] = s[j];
         }
     }
 }
@@ -382,7 +426,7 @@ const struct amx_kernels TABLE_OF(AMX_KERNEL) = {
     .radam = radam,
     .mix = mix,
     .column_stats = column_stats,
-    .mix_stats = mix_stats,
+    .mixed_stats = mixed_stats,
     .bn_fold = bn_fold,
     .affine_relu = affine_relu,
     .affine_relu_dropout = affine_relu_dropout,

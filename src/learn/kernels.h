@@ -59,29 +59,32 @@ struct amx_kernels {
     void (*mix)(float *z, const float *z0, size_t ld, size_t width, size_t n, const struct mix_rows *mix);
     /* Column sums of (z - z[0]) and of its square, in double. */
     void (*column_stats)(const float *z, size_t ld, size_t width, size_t n, double *sum, double *sum_sq);
-    /* Both in one pass. */
-    void (*mix_stats)(float *z, const float *z0, size_t ld, size_t width, size_t n, const struct mix_rows *mix,
-                      double *sum, double *sum_sq);
-    /* From the sums: batch statistics, running statistics (momentum 0.1, unbiased), a and c. shift = first row of z. */
+    /* The same of the mixed rows of z0, which are not kept; shift[width] gets the first of them. */
+    void (*mixed_stats)(const float *z0, size_t width, size_t n, const struct mix_rows *mix, float *shift, double *sum,
+                        double *sum_sq);
+    /* From the sums: batch statistics, running statistics (momentum 0.1, unbiased), a and c. shift = first row of z (may
+     * be bn->mean). */
     void (*bn_fold)(const struct batch_norm *bn, const float *shift, const double *sum, const double *sum_sq,
                     size_t width, size_t n, float dropout_scale);
-    /* y = max(0, a z + c), and the same with dropout: kept where a 16-bit number is >= threshold. */
-    void (*affine_relu)(float *y, const float *z, const float *a, const float *c, size_t width, size_t n);
+    /* y = max(0, a z + c), and the same with dropout: kept where a 16-bit number is >= threshold. With mix: of the
+     * mixed rows of z. */
+    void (*affine_relu)(float *y, const float *z, const float *a, const float *c, size_t width, size_t n,
+                        const struct mix_rows *mix);
     void (*affine_relu_dropout)(float *y, const float *z, const float *a, const float *c, size_t width, size_t n,
-                                uint32_t threshold, struct rng_lanes *rng);
-    /* Sums over rows of dy and dy (z - mean), only where y > 0. */
-    void (*bn_backward_sums)(const float *dy, const float *y, const float *z, const float *mean, size_t width, size_t n,
-                             double *sum, double *sum_z);
+                                const struct mix_rows *mix, uint32_t threshold, struct rng_lanes *rng);
+    /* dy <- 0 where not y > 0, and sums over rows of dy and dy (z - mean). With mix: z are the unmixed rows. */
+    void (*bn_backward_sums)(float *dy, const float *y, const float *z, const float *mean, size_t width, size_t n,
+                             const struct mix_rows *mix, double *sum, double *sum_z);
     void (*bn_backward_fold)(const struct batch_norm *bn, const double *sum, const double *sum_z, size_t width,
                              size_t n, float dropout_scale);
-    /* dy <- da dy [y > 0] + db z + dc. */
-    void (*bn_backward_apply)(float *dy, const float *y, const float *z, const struct batch_norm *bn, size_t width,
-                              size_t n);
-    /* The same, summed back to the instances: dz0[i] = sum over i's triples t of lambda[t] dz[t] +
-     * (1 - lambda[s]) dz[s] with s = inverse[t], the triple whose partner t is. begin[n_rows + 1]. */
-    void (*bn_backward_unmix)(float *dz0, const float *dy, const float *y, const float *z, const struct batch_norm *bn,
-                              size_t width, size_t n_rows, const uint32_t *begin, const uint32_t *inverse,
-                              const float *lambda);
+    /* dy <- da dy + db z + dc. */
+    void (*bn_backward_apply)(float *dy, const float *z, const struct batch_norm *bn, size_t width, size_t n);
+    /* The same of mixed rows, summed back to the instances: dz0[i] = sum over i's triples t of lambda[t] dz[t] +
+     * (1 - lambda[s]) dz[s] with s = inverse[t], the triple whose partner t is. begin[n_rows + 1]. z is not needed:
+     * with w the weight of row i in a mixed row, w z = w^2 z0[i] + w (1 - w) z0[the other]. */
+    void (*bn_backward_unmix)(float *dz0, const float *dy, const float *z0, const struct batch_norm *bn, size_t width,
+                              size_t n_rows, const uint32_t *begin, const uint32_t *inverse,
+                              const struct mix_rows *mix);
 
     /* ---- annotator model: concat, embedding, dropout 1/2 ---- */
     void (*random_bits)(struct rng_lanes *rng, uint32_t *words, size_t n_steps); /* [n_steps][RNG_LANES] */

@@ -219,7 +219,7 @@ static void head_forward(struct madl_state *state, const struct batch *batch, co
     gemm_nt(n, HIDDEN, V, state->v, VP, state->hidden[0], VP, 0.0f, state->z1, HIDDEN);
     kernels->column_stats(state->z1, HIDDEN, HIDDEN, n, sum, sum_sq);
     kernels->bn_fold(&bn[0], state->z1, sum, sum_sq, HIDDEN, n, 1.0f);
-    kernels->affine_relu(state->h1, state->z1, bn[0].a, bn[0].c, HIDDEN, n);
+    kernels->affine_relu(state->h1, state->z1, bn[0].a, bn[0].c, HIDDEN, n, NULL);
     gemm_nt(n, E, HIDDEN, state->h1, HIDDEN, state->hidden[1], HIDDEN, 0.0f, state->z2, PAD);
     kernels->column_stats(state->z2, PAD, PAD, n, sum, sum_sq);
     kernels->bn_fold(&bn[1], state->z2, sum, sum_sq, PAD, n, 1.0f);
@@ -272,14 +272,14 @@ static void head_backward(struct madl_state *state, const struct batch *batch, c
 
     for (size_t i = 0; i < n * PAD; i++)
         state->embed.d_ea[i] = state->head.h[i] > 0.0f ? d_h[i] : 0.0f;
-    kernels->bn_backward_sums(d_h, state->head.h, state->z2, bn[1].mean, PAD, n, sum, sum_z);
+    kernels->bn_backward_sums(d_h, state->head.h, state->z2, bn[1].mean, PAD, n, NULL, sum, sum_z);
     kernels->bn_backward_fold(&bn[1], sum, sum_z, PAD, n, 1.0f);
-    kernels->bn_backward_apply(d_h, state->head.h, state->z2, &bn[1], PAD, n);
+    kernels->bn_backward_apply(d_h, state->z2, &bn[1], PAD, n);
     gemm_tn(E, HIDDEN, n, d_h, PAD, state->h1, HIDDEN, 0.0f, state->grad_hidden[1], HIDDEN);
     gemm_nn(n, HIDDEN, E, d_h, PAD, state->hidden[1], HIDDEN, 0.0f, state->d_h1, HIDDEN);
-    kernels->bn_backward_sums(state->d_h1, state->h1, state->z1, bn[0].mean, HIDDEN, n, sum, sum_z);
+    kernels->bn_backward_sums(state->d_h1, state->h1, state->z1, bn[0].mean, HIDDEN, n, NULL, sum, sum_z);
     kernels->bn_backward_fold(&bn[0], sum, sum_z, HIDDEN, n, 1.0f);
-    kernels->bn_backward_apply(state->d_h1, state->h1, state->z1, &bn[0], HIDDEN, n);
+    kernels->bn_backward_apply(state->d_h1, state->z1, &bn[0], HIDDEN, n);
     gemm_tn(HIDDEN, V, n, state->d_h1, HIDDEN, state->v, VP, 0.0f, state->grad_hidden[0], VP);
     gemm_nn(n, V, HIDDEN, state->d_h1, HIDDEN, state->hidden[0], VP, 0.0f, state->d_v, VP);
     interactions_backward(state, batch);

@@ -124,7 +124,8 @@ TEST(learn_rng_dropout_rate)
         struct rng_lanes rng;
         int kept = 0, same_as_next = 0;
         rng_lanes_seed(&rng, 1, 0, RNG_CLASS_DROPOUT);
-        kernels_get()->affine_relu_dropout(y, z, a, c, WIDTH, ROWS, (uint32_t)lround(65536.0 * rates[r]), &rng);
+        kernels_get()->affine_relu_dropout(y, z, a, c, WIDTH, ROWS, NULL, (uint32_t)lround(65536.0 * rates[r]),
+                                           &rng);
         for (int i = 0; i < ROWS * WIDTH; i++) {
             kept += y[i] > 0.0f;
             same_as_next += i > 0 && (y[i] > 0.0f) == (y[i - 1] > 0.0f);
