@@ -14,6 +14,8 @@ test-fault: $(FAULT_BIN) ## the fault-injecting build: power cuts, disk errors, 
 	@$(TALLY) fault '$(call FAULT_PY,kill9) --cycles 5 --mutant' '$(call FAULT_PY,power_cut) --cuts 40' \
 	  '$(call FAULT_PY,power_cut) --cuts 20 --mutant'
 test-proxies: $(BIN)/annotmixd ; @$(PYTHON) tests/fault/front_raw.py --binary $(BIN)/annotmixd --work $(BUILD)/libmicrohttpd $(or $(PROXIES),--library trixie --library sid) ## the raw requests behind nginx and haproxy, and on Debian 13's and the newest libmicrohttpd (T9)
+test-shutdown: $(BIN)/annotmixd ; @$(PYTHON) tests/fault/front_shutdown.py --binary $(BIN)/annotmixd $(FAULT_SEED) $(or $(SHUTDOWN),--streams 30 --uploads 15) ## SIGTERM under streams, uploads, a training and writers: ends at once, nothing lost or torn (T13)
+soak-t13: ; @$(SUBMAKE) test-shutdown SHUTDOWN='--rounds 10' ## release run: 100 streams, 50 uploads, ten times (SAN=address,undefined too)
 soak-t1: $(FAULT_BIN) ; @$(call SOAK_PY,kill9,t1) --cycles 1000 ## release run: 1,000 kills
 soak-t2: $(FAULT_BIN) ; @$(call SOAK_PY,power_cut,t2) --cuts 2000 ## release run: 2,000 power cuts
-.PHONY: test-fault test-proxies soak-t1 soak-t2
+.PHONY: test-fault test-proxies test-shutdown soak-t13 soak-t1 soak-t2
