@@ -167,7 +167,12 @@ static enum amx_status apply_rows(struct db *db, struct bulk_batch *batch, struc
         if (!reject(batch, row, problem_of_row(b, status), &why))
             return error_set(err, AMX_NO_MEMORY, "out of memory");
     }
-    return changes_flush(&ch, err);
+    enum amx_status status = changes_flush(&ch, err);
+    for (size_t i = 0; status == AMX_OK && b->kind->settled != NULL && i < batch->n; i++) {
+        if (batch->rows[i].outcome != BULK_REJECTED)
+            b->kind->settled(&batch->rows[i]);
+    }
+    return status;
 }
 
 static enum amx_status batch_apply(struct db *db, struct write_job *job)

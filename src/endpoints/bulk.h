@@ -25,6 +25,7 @@
 #include "endpoints/rows.h"
 #include "endpoints/write.h"
 #include "store/changes.h"
+#include "store/labels.h"
 #include "util/lines.h"
 
 enum {
@@ -54,6 +55,7 @@ struct bulk_row {
         struct instance_in instance;
         struct gold_in gold;
     } as;
+    struct label_result label; /* of a label; complete when the batch is applied */
 };
 
 struct bulk;
@@ -75,6 +77,8 @@ struct bulk_kind {
     /* Writer thread. AMX_OK: row->outcome is set. AMX_INVALID, NOT_FOUND, CONFLICT, TOO_LARGE: this row is rejected,
      * nothing of it is written. Others end the whole batch. */
     enum amx_status (*apply)(struct changes *ch, struct bulk *b, struct bulk_row *row, struct amx_error *err);
+    /* Not NULL: the outcome is set here instead, when the whole batch is applied. */
+    void (*settled)(struct bulk_row *row);
 };
 
 struct bulk_batch {

@@ -64,16 +64,17 @@ static void point_at(enum amx_status status, struct amx_error *err)
 static enum amx_status bulk_label_apply(struct changes *ch, struct bulk *b, struct bulk_row *row, struct amx_error *err)
 {
     struct label_put put = put_of(&row->as.label, b->create_instances);
-    struct label_result result;
-    enum amx_status status = labels_put(ch, &put, &result, err);
-    if (status == AMX_OK) {
-        row->outcome = bulk_outcome_of(result.outcome);
-        row->labels = 1;
-        row->changed = result.outcome != LABEL_UNCHANGED;
-    } else {
+    enum amx_status status = labels_put_soon(ch, &put, &row->label, err);
+    if (status != AMX_OK)
         point_at(status, err);
-    }
     return status;
+}
+
+static void bulk_label_settled(struct bulk_row *row)
+{
+    row->outcome = bulk_outcome_of(row->label.outcome);
+    row->labels = 1;
+    row->changed = row->label.outcome != LABEL_UNCHANGED;
 }
 
 static const struct bulk_kind labels_kind = {
@@ -81,6 +82,7 @@ static const struct bulk_kind labels_kind = {
     .member = "labels",
     .json = bulk_label_json,
     .apply = bulk_label_apply,
+    .settled = bulk_label_settled,
 };
 
 /* ---- one label ---- */

@@ -207,9 +207,12 @@ static const char SELECT_GONE[] =
     "SELECT a.project_id, a.id FROM annotators a JOIN projects p ON p.id = a.project_id AND p.gone = 0"
     " WHERE a.gone = 1 ORDER BY a.project_id, a.id LIMIT 1";
 static const char SELECT_LABELS[] =
-    "SELECT seq, instance_id, state, ref FROM labels"
-    " WHERE project_id = ?1 AND annotator_id = ?2 AND seq > ?3 AND state <= 1 ORDER BY seq LIMIT ?4";
+    "SELECT l.seq, l.instance_id, l.state, l.ref FROM annotator_labels x"
+    " CROSS JOIN labels l ON l.project_id = x.project_id AND l.seq = x.seq AND l.state <= 1"
+    " WHERE x.project_id = ?1 AND x.annotator_id = ?2 AND x.seq > ?3 ORDER BY x.seq LIMIT ?4";
 static const char DELETE_LABEL[] = "DELETE FROM labels WHERE project_id = ?1 AND seq = ?2";
+static const char DELETE_ENTRY[] =
+    "DELETE FROM annotator_labels WHERE project_id = ?1 AND annotator_id = ?2 AND seq = ?3";
 static const char MARK_ERASED[] = "UPDATE annotators SET gone = 2 WHERE project_id = ?1 AND id = ?2";
 
 /* One row: erased, and a tombstone in its place when it was current. */
@@ -217,15 +220,23 @@ static enum amx_status erase_label(struct changes *ch, int64_t annotator_id, str
                                    struct amx_error *err)
 {
     DB_STMT(s);
+    DB_STMT(entry);
     int64_t instance_id = db_int(label, 1);
     bool current = db_int(label, 2) == 0;
     enum amx_status status = db_use(ch->db, DELETE_LABEL, &s, err);
 
+    if (status == AMX_OK)
+        status = db_use(ch->db, DELETE_ENTRY, &entry, err);
     if (status != AMX_OK)
         return status;
     db_bind_int(s, 1, ch->project_id);
     db_bind_int(s, 2, db_int(label, 0));
+    db_bind_int(entry, 1, ch->project_id);
+    db_bind_int(entry, 2, annotator_id);
+    db_bind_int(entry, 3, db_int(label, 0));
     status = db_run(s, err);
+    if (status == AMX_OK)
+        status = db_run(entry, err);
     if (status == AMX_OK && current)
         status = labels_add_tombstone(ch, instance_id, annotator_id, db_text(label, 3), err);
     if (status == AMX_OK && current)

@@ -1,6 +1,6 @@
 /* changes.c - counters of one write job, and the names the writer's connection remembers between jobs.
  *
- * The attachment of the connection holds two things:
+ * The attachment of the connection holds the rows that the running job has still to write (label_rows.c), and:
  * - `touched`, the annotators of the running job with their deltas: an array plus a hash of positions, emptied at each
  * begin. So a bulk job of 1,000 labels of 20 annotators ends in 20 updates of annotators and one of the project.
  * - `names`, a hash (project, annotator name) -> number, which saves one look-up per label; `instances`, the same for
@@ -50,6 +50,7 @@ struct memory {
     struct known_instance *instances; /* [INSTANCES_SLOTS] by hash, the newer takes the place; NULL = none yet */
     bool any_instance;
     uint64_t undone; /* db_undone() all of this is good for */
+    struct label_rows rows; /* of the running job */
 };
 
 static void free_memory(void *data)
@@ -61,6 +62,7 @@ static void free_memory(void *data)
     free(m->names);
     free(m->text);
     free(m->instances);
+    free(m->rows.entries);
     free(m);
 }
 
@@ -73,6 +75,13 @@ static struct memory *memory_of(struct db *db)
         attachment->free = attachment->data != NULL ? free_memory : NULL;
     }
     return attachment->data;
+}
+
+struct label_rows *changes_label_rows(struct changes *ch)
+{
+    struct memory *m = memory_of(ch->db);
+
+    return m != NULL ? &m->rows : NULL;
 }
 
 /* ---- begin and flush ---- */
@@ -105,6 +114,7 @@ enum amx_status changes_begin(struct db *db, int64_t project_id, int64_t now_ms,
     out->active_model = db_int(s, 6);
     out->began_seq = out->label_seq;
     m->n_touched = 0;
+    m->rows.n = m->rows.singly = m->rows.n_entries = 0; /* of a job that failed */
     if (m->slots != NULL)
         memset(m->slots, 0, 2 * m->capacity * sizeof(*m->slots));
     return AMX_OK;
@@ -150,9 +160,11 @@ enum amx_status changes_flush(struct changes *ch, struct amx_error *err)
 {
     DB_STMT(s);
     struct memory *m = memory_of(ch->db);
-    enum amx_status status = AMX_OK;
+    enum amx_status status = labels_settle(ch, err);
 
-    if (m != NULL && m->n_touched > 0)
+    if (status == AMX_OK)
+        status = label_rows_end(ch, err);
+    if (status == AMX_OK && m != NULL && m->n_touched > 0)
         status = flush_annotators(ch, m, err);
     if (status == AMX_OK)
         status = db_use(ch->db, UPDATE_PROJECT, &s, err);

@@ -11,6 +11,7 @@
 #include "store/changes.h"
 #include "store/db.h"
 #include "store/instances.h"
+#include "store/labels.h"
 
 /* Deltas of one annotator in the job that runs. */
 struct touched {
@@ -56,6 +57,51 @@ AMX_CHECK enum amx_status instances_renew_labelled(struct changes *ch, int64_t i
 /* Erases every label of the instance and leaves a tombstone for each current one. */
 AMX_CHECK enum amx_status labels_erase_instance(struct changes *ch, int64_t instance_id, int gold,
                                                 struct amx_error *err);
+/* ---- rows of labels (label_rows.c) ---- */
+
+struct new_label {
+    int64_t instance_id, annotator_id;
+    int class_index;
+    enum label_state state;
+    int64_t given_ms, duration_ms;
+    struct slice ref;
+};
+/* A label that is to be put, its instance and annotator found. */
+struct waiting_label {
+    struct new_label row;
+    bool given;          /* it names its time */
+    bool unless_current; /* its pair may have a current label */
+    int gold;            /* of its instance; -1 = none */
+    struct label_result *result;
+};
+enum {
+    LABEL_ROWS = 32 /* written by one statement */
+};
+struct label_entry {
+    int64_t annotator_id, seq;
+};
+/* What one job has still to write; in the memory beside the connection. */
+struct label_rows {
+    struct waiting_label waiting[LABEL_ROWS];
+    size_t n;
+    size_t singly;               /* so many labels more are put one by one */
+    struct label_entry *entries; /* [n_entries] of capacity: rows of annotator_labels */
+    size_t n_entries, capacity;
+};
+struct label_rows *changes_label_rows(struct changes *ch); /* NULL when memory is out */
+/* Takes the next number when a row was written. unless_current: it is not when its pair has a current label. written
+ * may be NULL. */
+AMX_CHECK enum amx_status label_rows_insert(struct changes *ch, const struct new_label *row, bool unless_current,
+                                            bool *written, struct amx_error *err);
+/* Keeps the label for labels_settle, which is called when there are enough. */
+AMX_CHECK enum amx_status label_rows_wait(struct changes *ch, const struct waiting_label *label, struct amx_error *err);
+/* Writes the rows of annotator_labels. */
+AMX_CHECK enum amx_status label_rows_end(struct changes *ch, struct amx_error *err);
+/* labels.c: one label by itself, with whatever its pair has already; and the counters of a first one. */
+AMX_CHECK enum amx_status labels_put_row(struct changes *ch, struct waiting_label *label, struct amx_error *err);
+AMX_CHECK enum amx_status labels_count_first(struct changes *ch, const struct waiting_label *label,
+                                             struct amx_error *err);
+
 /* One more tombstone. */
 AMX_CHECK enum amx_status labels_add_tombstone(struct changes *ch, int64_t instance_id, int64_t annotator_id,
                                                struct slice ref, struct amx_error *err);

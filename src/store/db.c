@@ -26,7 +26,7 @@ enum {
     TRUNCATE_BUSY_MS = 100,          /* a TRUNCATE checkpoint waits this long for readers, then gives up */
     LENGTH_LIMIT = 64 * 1024 * 1024, /* of any text or blob: a chunk of a model is 4 MiB */
     SQL_LIMIT = 1024 * 1024,
-    VARIABLES_LIMIT = 64,
+    VARIABLES_LIMIT = 256,
     PAGE_BYTES = 4096
 };
 

@@ -1,8 +1,9 @@
 /* labels.c - writing labels.
  *
- * The common label is the first of its pair, so it is tried first: one INSERT that does nothing when the pair has a
+ * The common label is the first of its pair, so it is tried first: an INSERT that does nothing when the pair has a
  * current label (the unique index tells while it is being written). Only then the current one is looked at: same class,
- * newer, or late. An instance that has no label at all (its row says so) needs no such care.
+ * newer, or late. An instance that has no label at all (its row says so) needs no such care. How rows are written, one
+ * by one or many at once, is label_rows.c's.
  *
  * given_at decides which of two labels is current. A label that names none is given now; should the pair's current
  * label claim to be from the future, or the clock have gone back, "now" is taken as not earlier than that: what a
@@ -20,60 +21,11 @@ static const char NO_LABEL[] = "there is no such label";
 
 /* ---- rows ---- */
 
-static const char INSERT_LABEL[] = "INSERT INTO labels (project_id, seq, instance_id, annotator_id, class, state, "
-                                   "given_at, received_at, duration_ms, ref)"
-                                   " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
-static const char INSERT_FIRST_LABEL[] =
-    "INSERT INTO labels (project_id, seq, instance_id, annotator_id, class, state, given_at, received_at, duration_ms, "
-    "ref)"
-    " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)"
-    " ON CONFLICT (project_id, instance_id, annotator_id) WHERE state = 0 DO NOTHING";
-
-struct new_row {
-    int64_t instance_id, annotator_id;
-    int class_index;
-    enum label_state state;
-    int64_t given_ms, duration_ms;
-    struct slice ref;
-};
-
-/* Takes the next number when a row was written. *written may be NULL when the text has no ON CONFLICT. */
-static enum amx_status insert_row(struct changes *ch, const char *sql, const struct new_row *row, bool *written,
-                                  struct amx_error *err)
-{
-    DB_STMT(s);
-    enum amx_status status = db_use(ch->db, sql, &s, err);
-
-    if (status != AMX_OK)
-        return status;
-    db_bind_int(s, 1, ch->project_id);
-    db_bind_int(s, 2, ch->label_seq + 1);
-    db_bind_int(s, 3, row->instance_id);
-    db_bind_int(s, 4, row->annotator_id);
-    if (row->class_index >= 0) /* a fresh statement has NULL everywhere */
-        db_bind_int(s, 5, row->class_index);
-    db_bind_int(s, 6, row->state);
-    db_bind_int(s, 7, row->given_ms);
-    db_bind_int(s, 8, ch->now_ms);
-    if (row->duration_ms >= 0)
-        db_bind_int(s, 9, row->duration_ms);
-    if (row->ref.bytes != NULL)
-        db_bind_text(s, 10, row->ref);
-    status = db_run(s, err);
-    if (status != AMX_OK)
-        return status;
-    bool is_written = db_changed(ch->db) > 0;
-    ch->label_seq += is_written;
-    if (written != NULL)
-        *written = is_written;
-    return AMX_OK;
-}
-
 enum amx_status labels_add_tombstone(struct changes *ch, int64_t instance_id, int64_t annotator_id, struct slice ref,
                                      struct amx_error *err)
 {
-    struct new_row row = {instance_id, annotator_id, LABEL_SKIPPED, LABEL_TOMBSTONE, ch->now_ms, -1, ref};
-    return insert_row(ch, INSERT_LABEL, &row, NULL, err);
+    struct new_label row = {instance_id, annotator_id, LABEL_SKIPPED, LABEL_TOMBSTONE, ch->now_ms, -1, ref};
+    return label_rows_insert(ch, &row, false, NULL, err);
 }
 
 struct current {
@@ -157,7 +109,7 @@ static const char SELECT_SAME_LATE[] =
     " AND state = 1 AND annotator_id = ?3 AND given_at = ?4";
 
 /* A late label that was sent before: *seq is its number; 0 = it is new. */
-static enum amx_status find_same_late(struct changes *ch, const struct new_row *row, int64_t *seq,
+static enum amx_status find_same_late(struct changes *ch, const struct new_label *row, int64_t *seq,
                                       struct amx_error *err)
 {
     DB_STMT(s);
@@ -179,7 +131,7 @@ static enum amx_status find_same_late(struct changes *ch, const struct new_row *
 }
 
 /* The pair has a current label: same class, late, or newer. */
-static enum amx_status put_again(struct changes *ch, struct new_row *row, bool given, int gold,
+static enum amx_status put_again(struct changes *ch, struct new_label *row, bool given, int gold,
                                  struct label_result *out, struct amx_error *err)
 {
     struct current current;
@@ -202,7 +154,7 @@ static enum amx_status put_again(struct changes *ch, struct new_row *row, bool g
         status = find_same_late(ch, row, &out->seq, err);
         if (status != AMX_OK || out->seq != 0)
             return status;
-        status = insert_row(ch, INSERT_LABEL, row, NULL, err);
+        status = label_rows_insert(ch, row, false, NULL, err);
         out->seq = ch->label_seq;
         if (status == AMX_OK && changes_touch(ch, row->annotator_id) == NULL)
             status = error_set(err, AMX_NO_MEMORY, "no memory for a change");
@@ -212,7 +164,7 @@ static enum amx_status put_again(struct changes *ch, struct new_row *row, bool g
         out->replaces_class = current.class_index;
         status = supersede(ch, current.seq, err);
         if (status == AMX_OK)
-            status = insert_row(ch, INSERT_LABEL, row, NULL, err);
+            status = label_rows_insert(ch, row, false, NULL, err);
         out->seq = ch->label_seq;
         if (status == AMX_OK)
             status = changes_count_label(ch, row->annotator_id, current.class_index, gold, -1, err);
@@ -224,24 +176,27 @@ static enum amx_status put_again(struct changes *ch, struct new_row *row, bool g
     return status;
 }
 
-/* The pair has no current label, or it is not known whether it has one (maybe). */
-static enum amx_status put_first(struct changes *ch, struct new_row *row, struct instance_brief *instance,
-                                 struct slice name, bool maybe, bool *written, struct amx_error *err)
+enum amx_status labels_count_first(struct changes *ch, const struct waiting_label *label, struct amx_error *err)
 {
-    enum amx_status status = insert_row(ch, maybe ? INSERT_FIRST_LABEL : INSERT_LABEL, row, written, err);
+    enum amx_status status =
+        changes_count_label(ch, label->row.annotator_id, label->row.class_index, label->gold, 1, err);
 
-    if (status != AMX_OK || !*written)
-        return status;
-    status = changes_count_label(ch, row->annotator_id, row->class_index, instance->gold, 1, err);
     if (status == AMX_OK)
-        note_times(ch, row->annotator_id, row->given_ms);
-    if (status == AMX_OK && !instance->labelled) {
-        status = instances_set_labelled(ch, name, instance->id, true, err);
-        instance->labelled = true;
-        if (name.bytes != NULL)
-            changes_know_instance(ch, name, instance);
-    }
+        note_times(ch, label->row.annotator_id, label->row.given_ms);
     return status;
+}
+
+enum amx_status labels_put_row(struct changes *ch, struct waiting_label *label, struct amx_error *err)
+{
+    bool written = false;
+    enum amx_status status = label_rows_insert(ch, &label->row, label->unless_current, &written, err);
+
+    if (status != AMX_OK)
+        return status;
+    if (!written)
+        return put_again(ch, &label->row, label->given, label->gold, label->result, err);
+    label->result->seq = ch->label_seq;
+    return labels_count_first(ch, label, err);
 }
 
 /* The instance, made when unknown and wanted. Nothing else of the label may be written before its ref is known to be
@@ -260,14 +215,27 @@ static enum amx_status find_instance(struct changes *ch, const struct label_put 
     return status;
 }
 
-enum amx_status labels_put(struct changes *ch, const struct label_put *put, struct label_result *out,
-                           struct amx_error *err)
+/* The instance's first label: its row says so, and the names remembered. */
+static enum amx_status mark_labelled(struct changes *ch, struct slice name, struct instance_brief *instance,
+                                     struct amx_error *err)
+{
+    enum amx_status status = instances_set_labelled(ch, name, instance->id, true, err);
+
+    instance->labelled = true;
+    if (status == AMX_OK && name.bytes != NULL)
+        changes_know_instance(ch, name, instance);
+    return status;
+}
+
+/* Everything but the label itself: its instance and annotator are found or made. */
+static enum amx_status prepare(struct changes *ch, const struct label_put *put, struct label_result *result,
+                               struct waiting_label *out, struct amx_error *err)
 {
     struct instance_brief instance = {0, -1, false};
-    struct label_result result = {.outcome = LABEL_CREATED, .replaces_class = LABEL_SKIPPED};
-    bool missing, written = false, annotator_created = false;
+    bool missing;
     enum amx_status status = find_instance(ch, put, &instance, &missing, err);
 
+    *result = (struct label_result){.outcome = LABEL_CREATED, .replaces_class = LABEL_SKIPPED};
     if (status == AMX_OK && put->ref.bytes != NULL) {
         int64_t annotator_id = 0;
         status = annotators_lookup(ch, put->annotator, &annotator_id, err);
@@ -275,33 +243,58 @@ enum amx_status labels_put(struct changes *ch, const struct label_put *put, stru
             status = check_ref(ch, put->ref, instance.id, annotator_id, err);
     }
     if (status == AMX_OK)
-        status = annotators_intern(ch, put->annotator, &result.annotator_id, &annotator_created, err);
-    bool maybe = instance.labelled && !annotator_created; /* the pair may have a label: both were there before */
-    if (status == AMX_OK && missing) {
+        status = annotators_intern(ch, put->annotator, &result->annotator_id, &result->annotator_created, err);
+    /* The pair may have a label: both were there before. */
+    bool unless_current = instance.labelled && !result->annotator_created;
+    if (status == AMX_OK && missing)
         status = instances_create(ch, put->instance, &instance.id, err);
-        instance.labelled = true;
-    }
+    else if (status == AMX_OK && !instance.labelled)
+        status = mark_labelled(ch, put->instance, &instance, err);
     if (status != AMX_OK)
         return status;
+    result->instance_id = instance.id;
+    result->instance_created = missing;
+    result->given_ms = put->given_ms != 0 ? put->given_ms : ch->now_ms;
+    *out = (struct waiting_label){.row = {.instance_id = instance.id,
+                                          .annotator_id = result->annotator_id,
+                                          .class_index = put->class_index,
+                                          .state = LABEL_CURRENT,
+                                          .given_ms = result->given_ms,
+                                          .duration_ms = put->duration_ms,
+                                          .ref = put->ref},
+                                  .given = put->given_ms != 0,
+                                  .unless_current = unless_current,
+                                  .gold = instance.gold,
+                                  .result = result};
+    return AMX_OK;
+}
 
-    struct new_row row = {instance.id,
-                          result.annotator_id,
-                          put->class_index,
-                          LABEL_CURRENT,
-                          put->given_ms != 0 ? put->given_ms : ch->now_ms,
-                          put->duration_ms,
-                          put->ref};
-    result.instance_id = instance.id;
-    result.instance_created = missing;
-    result.annotator_created = annotator_created;
-    result.given_ms = row.given_ms;
-    status = put_first(ch, &row, &instance, put->instance, maybe, &written, err);
-    result.seq = ch->label_seq;
-    if (status == AMX_OK && !written)
-        status = put_again(ch, &row, put->given_ms != 0, instance.gold, &result, err);
+enum amx_status labels_put(struct changes *ch, const struct label_put *put, struct label_result *out,
+                           struct amx_error *err)
+{
+    struct label_result result;
+    struct waiting_label label;
+    enum amx_status status = labels_settle(ch, err);
+
+    if (status == AMX_OK)
+        status = prepare(ch, put, &result, &label, err);
+    if (status == AMX_OK)
+        status = labels_put_row(ch, &label, err);
     if (status == AMX_OK)
         *out = result;
     return status;
+}
+
+enum amx_status labels_put_soon(struct changes *ch, const struct label_put *put, struct label_result *out,
+                                struct amx_error *err)
+{
+    struct waiting_label label;
+    enum amx_status status;
+
+    if (put->ref.bytes != NULL) /* whether it is free must be known now */
+        return labels_put(ch, put, out, err);
+    status = prepare(ch, put, out, &label, err);
+    return status == AMX_OK ? label_rows_wait(ch, &label, err) : status;
 }
 
 /* ---- delete ---- */
@@ -411,6 +404,15 @@ static const char DELETE_CURRENT[] =
 static const char DELETE_PAST[] =
     "DELETE FROM labels INDEXED BY labels_past WHERE project_id = ?1 AND instance_id = ?2 AND state <> 0 AND state = 1";
 
+static const char DELETE_ENTRIES[] =
+    "DELETE FROM annotator_labels WHERE project_id = ?1 AND (annotator_id, seq) IN"
+    " (SELECT annotator_id, seq FROM labels INDEXED BY labels_pair WHERE project_id = ?1 AND instance_id = ?2"
+    " AND state = 0)";
+static const char DELETE_PAST_ENTRIES[] =
+    "DELETE FROM annotator_labels WHERE project_id = ?1 AND (annotator_id, seq) IN"
+    " (SELECT annotator_id, seq FROM labels INDEXED BY labels_past WHERE project_id = ?1 AND instance_id = ?2"
+    " AND state <> 0 AND state = 1)";
+
 static enum amx_status run_of(struct changes *ch, const char *sql, int64_t instance_id, struct amx_error *err)
 {
     DB_STMT(s);
@@ -440,6 +442,12 @@ enum amx_status labels_erase_instance(struct changes *ch, int64_t instance_id, i
             status = labels_add_tombstone(ch, instance_id, annotator_id, no_ref, err);
     }
     db_release(&s);
+    if (status == AMX_OK)
+        status = label_rows_end(ch, err); /* what this very job wrote goes too */
+    if (status == AMX_OK)
+        status = run_of(ch, DELETE_ENTRIES, instance_id, err);
+    if (status == AMX_OK)
+        status = run_of(ch, DELETE_PAST_ENTRIES, instance_id, err);
     if (status == AMX_OK)
         status = run_of(ch, DELETE_CURRENT, instance_id, err);
     if (status == AMX_OK)

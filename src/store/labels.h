@@ -55,6 +55,13 @@ struct label_result {
 AMX_CHECK enum amx_status labels_put(struct changes *ch, const struct label_put *put, struct label_result *out,
                                      struct amx_error *err);
 
+/* The same for one of many: what is known at once is told at once (AMX_NOT_FOUND, AMX_CONFLICT), but the label may be
+ * written later, together with others. *out is borrowed and complete only after labels_settle (or changes_flush);
+ * whatever else the job does comes after that. */
+AMX_CHECK enum amx_status labels_put_soon(struct changes *ch, const struct label_put *put, struct label_result *out,
+                                          struct amx_error *err);
+AMX_CHECK enum amx_status labels_settle(struct changes *ch, struct amx_error *err);
+
 /* Takes the current label of the pair away: it goes to history, a tombstone takes a number. AMX_NOT_FOUND. */
 AMX_CHECK enum amx_status labels_delete(struct changes *ch, struct slice instance, struct slice annotator,
                                         struct amx_error *err);

@@ -32,8 +32,9 @@
 static const char LIST_ALL[] = "SELECT " LABEL_COLUMNS " FROM labels l" LABEL_JOINS
                                " WHERE l.project_id = ?1 AND l.seq > ?3 AND" LABEL_VISIBLE " ORDER BY l.seq LIMIT ?4";
 static const char LIST_BY_ANNOTATOR[] =
-    "SELECT " LABEL_COLUMNS " FROM labels l" LABEL_JOINS
-    " WHERE l.project_id = ?1 AND l.annotator_id = ?8 AND l.seq > ?3 AND" LABEL_VISIBLE " ORDER BY l.seq LIMIT ?4";
+    "SELECT " LABEL_COLUMNS " FROM annotator_labels x CROSS JOIN labels l" LABEL_JOINS
+    " WHERE x.project_id = ?1 AND x.annotator_id = ?8 AND x.seq > ?3 AND l.project_id = x.project_id AND l.seq = x.seq"
+    " AND" LABEL_VISIBLE " ORDER BY x.seq LIMIT ?4";
 static const char LIST_BY_INSTANCE[] = "SELECT " LABEL_COLUMNS " FROM " UNION_SOURCE("instance_id = ?7") LABEL_JOINS
     " WHERE (?8 IS NULL OR l.annotator_id = ?8) AND" LABEL_VISIBLE " ORDER BY l.seq LIMIT ?4";
 static const char LIST_BY_REF[] =

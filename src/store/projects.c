@@ -366,6 +366,9 @@ static const struct {
 } PURGE[] = {
     {PURGE_ROWS, "DELETE FROM labels WHERE project_id = ?1 AND seq IN"
                  " (SELECT seq FROM labels WHERE project_id = ?1 ORDER BY seq LIMIT ?2)"},
+    {PURGE_ROWS, "DELETE FROM annotator_labels WHERE project_id = ?1 AND (annotator_id, seq) IN"
+                 " (SELECT annotator_id, seq FROM annotator_labels WHERE project_id = ?1"
+                 " ORDER BY annotator_id, seq LIMIT ?2)"},
     {PURGE_ROWS, "DELETE FROM features WHERE project_id = ?1 AND instance_id IN"
                  " (SELECT instance_id FROM features WHERE project_id = ?1 ORDER BY instance_id LIMIT ?2)"},
     {PURGE_ROWS, "DELETE FROM instance_metadata WHERE project_id = ?1 AND instance_id IN"

@@ -79,11 +79,17 @@ TEST(a_file_of_schema_1_is_brought_up_to_date_with_its_data)
     if (f.store == NULL)
         return;
     f.db = store_writer(f.store);
-    CHECK(store_schema_version(f.store) >= 2);
+    CHECK(store_schema_version(f.store) >= 3);
     CHECK_INT(ask(&f, "SELECT count(*) FROM labels WHERE project_id = ?1"), 1);
+    CHECK_INT(ask(&f, "SELECT count(*) FROM annotator_labels WHERE project_id = ?1 AND annotator_id = 1 AND seq = 1"),
+              1);
+    CHECK(counters_hold(&f));
     check_old_rows(&f);
     /* And it goes on. */
     CHECK_INT(put_label(&f, "i1", "bob", 0, 0, NULL, &r), AMX_OK);
+    CHECK_INT(put_label(&f, "i1", "ana", 0, 3000, NULL, &r), AMX_OK);
+    CHECK_INT(r.outcome, LABEL_REPLACED);
+    CHECK(counters_hold(&f));
     CHECK_INT(put_instance(&f, "i1", NULL, SPLIT_TEST, -1, &outcome), AMX_OK);
     CHECK_INT(instances_find(f.db, 1, text("i1"), 0, &instance, &f.err), AMX_OK);
     CHECK(instance.split == SPLIT_TEST && instance.was_train);
