@@ -94,7 +94,7 @@ ENGINE_BIN := $(O)/bench/engine
 $(ENGINE_BIN): $(O)/tests/bench/engine.o $(UTIL_OBJS) $(STORE_OBJS) $(AMX_OBJS)
 	$(Q)mkdir -p $(@D) && $(CC) $(ALL_LDFLAGS) -Wl,--wrap=gemm_nt,--wrap=gemm_nn,--wrap=gemm_tn,--wrap=gemm_tt -o $@ $^ $(LIBS)
 build-all: all $(UNIT_BINS) $(ENGINE_BIN)
-include tests/fault/fault.mk
+include tests/fault/fault.mk tests/hardening/hardening.mk
 # ---- targets for people ----------------------------------------------------------------------------------------------
 deps: ## install the Debian packages that are missing (DEPS='build demo test check bench' picks groups)
 	@sh tests/ci/deps.sh $(or $(DEPS),build demo test check)
@@ -108,7 +108,7 @@ check: ## what CI runs after `test`: other compilers, sanitizers, valgrind, lint
 	@$(TALLY) check '$(SUBMAKE) lint' '$(SUBMAKE) $(JOBS) build-all WERROR=1 CC=gcc BUILD=$(BUILD)/gcc' \
 	  '$(SUBMAKE) $(JOBS) build-all WERROR=1 CC=clang BUILD=$(BUILD)/clang' '$(SUBMAKE) test-install' '$(SUBMAKE) bench-check' \
 	  '$(SUBMAKE) test-kill' '$(SUBMAKE) test-proxies' '$(SUBMAKE) test-shutdown' '$(SUBMAKE) test-fault' '$(SUBMAKE) test-asan' '$(SUBMAKE) test-tsan' '$(SUBMAKE) test-valgrind UNIT_ROOMS="store work"' \
-	  'DEMO_EXIT=1 $(SUBMAKE) demo'
+	  '$(SUBMAKE) test-hardening' '$(SUBMAKE) test-backup' '$(SUBMAKE) test-upgrade' '$(SUBMAKE) test-resume' 'DEMO_EXIT=1 $(SUBMAKE) demo'
 test-unit: $(UNIT_BINS) ## unit tests of every room (TEST_WRAPPER='valgrind -q --error-exitcode=9' works)
 	@rc=0; for t in $(UNIT_BINS); do echo "-- $$t"; $(TEST_WRAPPER) $$t || rc=1; done; exit $$rc
 test-http: all ; @$(PYTHON) tests/http/run.py --binary $(BIN)/annotmixd $(HTTP_ARGS) ## HTTP tests against a running server, answers checked against api/openapi.yaml (HTTP_ARGS='-k NAME')

@@ -42,8 +42,10 @@ static void default_again(const sigset_t *set)
 static void keep_private(void)
 {
     const struct rlimit none = {0, 0};
-    (void)setrlimit(RLIMIT_CORE, &none);           /* a limit that cannot be lowered does not exist */
-    (void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0, 0);   /* nor a core by a pipe, nor a debugger of the same user */
+    (void)setrlimit(RLIMIT_CORE, &none); /* a limit that cannot be lowered does not exist */
+#ifndef __SANITIZE_ADDRESS__             /* whose leak check looks into the process as a debugger does */
+    (void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0); /* no core by a pipe either, no debugger of the same user */
+#endif
     (void)umask(077);
 }
 
