@@ -128,6 +128,7 @@ bench bench-train bench-http bench-store bench-scale: ## every figure or one gro
 bench-check: $(ENGINE_BIN) ; @CC='$(CC)' $(PYTHON) tests/bench/check.py --engine $(ENGINE_BIN) $(if $(UPDATE),--update) ## instruction counts of a fixed fit, prediction and ingest against the kept ones, +-3 % (UPDATE=1 keeps)
 faceoff: all ## every method on the data sets at hand -> tests/bench/FACEOFF.md; hours (FACEOFF='--repeat 1 music-genres digits-sim')
 	@$(PYTHON) tests/bench/faceoff.py --binary $(BIN)/annotmixd --results $(BUILD)/faceoff $(FACEOFF)
+poisoned: all ; @$(PYTHON) tests/bench/poisoned.py --binary $(BIN)/annotmixd $(POISONED) ## what attackers among the annotators do -> tests/bench/POISONED.md; an hour, goes on where it stopped (POISONED='--repeat 1 music-genres')
 lint: all ; @$(PYTHON) tests/lint/lint.py --binary $(BIN)/annotmixd ## the house rules: one-way includes, banned functions, lengths, folder READMEs, README against --help
 format: ; clang-format -i $(or $(FILES),$(shell find src include tests -name '*.[ch]')) ## clang-format the files named in FILES (default: all C files)
 install: all ## program, library, header and pkg-config file under $(DESTDIR)$(PREFIX)
@@ -144,7 +145,7 @@ clean: ; rm -rf $(BUILD) ## remove build/
 help: ## this list
 	@grep -hE '^[a-z -]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z -]+):.*## /\1\t/' | expand -t 16
 .PHONY: all build-all deps demo test check test-unit test-http test-kill test-asan test-tsan test-valgrind test-install \
-  bench bench-train bench-http bench-store bench-scale bench-check faceoff lint format install dist clean help FORCE
+  bench bench-train bench-http bench-store bench-scale bench-check faceoff poisoned lint format install dist clean help FORCE
 .DELETE_ON_ERROR:
 $(O)/%.d: ;
 -include $(shell find $(O) -name '*.d' 2>/dev/null)

@@ -5,6 +5,8 @@
  *   engine fit S1..S5 EPOCHS MEMBERS THREADS [ROUNDS]   a fit of so many members on so many threads against one on one
  *   engine steps S1..S5 [EPOCHS]                     where a step goes: each product in place and hot, and what follows it
  *   engine train S1..S5 [EPOCHS]                     the step loop alone (for counting)
+ *   engine data S1..S5 FILE                          writes the made-up data for others: N x D float32, then a uint32
+ *                                                    instance, annotator and class a label
  *   engine predict [ROWS]                            rows/s in batches of 256, and of the products alone
  *   engine ingest [LABELS]                           labels/s into a fresh database, transactions of 8,192
  *
@@ -430,11 +432,34 @@ static void do_train(const char *name, int epochs)
     const struct shape *shape = shape_of(name);
     struct amx_fit_report report = {0};
     struct amx_data data;
+    double cpu;
 
     make_data(shape, &data);
+    cpu = clock_of(CLOCK_PROCESS_CPUTIME_ID);
     amx_model_free(fit(shape, &data, epochs, 1, 1, NULL, &report));
-    printf("{\"shape\": \"%s\", \"labels_per_second\": %.1f}\n", shape->name, report.labels_per_second);
+    cpu = clock_of(CLOCK_PROCESS_CPUTIME_ID) - cpu;
+    printf("{\"shape\": \"%s\", \"labels_per_second\": %.1f, \"labels_per_cpu_second\": %.1f}\n", shape->name,
+           report.labels_per_second, (double)data.n_labels * epochs / cpu);
     amx_free(report.loss_curve);
+    free_data(&data);
+}
+
+static void do_data(const char *name, const char *path)
+{
+    const struct shape *shape = shape_of(name);
+    struct amx_data data;
+    FILE *out = fopen(path, "wb");
+    bool good;
+
+    make_data(shape, &data);
+    good = out != NULL && fwrite(data.features, shape->D * sizeof(float), shape->N, out) == shape->N;
+    for (size_t i = 0; i < data.n_labels && good; i++) {
+        const uint32_t label[] = {data.label_instance[i], data.label_annotator[i], data.label_class[i]};
+        good = fwrite(label, sizeof label, 1, out) == 1;
+    }
+    if (!good || fclose(out) != 0)
+        give_up("the data cannot be written");
+    printf("{\"shape\": \"%s\", \"labels\": %zu}\n", shape->name, data.n_labels);
     free_data(&data);
 }
 
@@ -567,6 +592,8 @@ int main(int argc, char **argv)
         do_steps(argv[2], (int)number(argc, argv, 3, 5));
     else if (strcmp(command, "train") == 0 && argc > 2)
         do_train(argv[2], (int)number(argc, argv, 3, 5));
+    else if (strcmp(command, "data") == 0 && argc > 3)
+        do_data(argv[2], argv[3]);
     else if (strcmp(command, "predict") == 0)
         do_predict((size_t)number(argc, argv, 2, 1000000));
     else if (strcmp(command, "ingest") == 0)

@@ -61,7 +61,7 @@ class Bench:
         self.binary, self.engine = arguments.binary, arguments.engine
         self.rounds, self.seconds = arguments.rounds, arguments.seconds
         self.here, self.root = HERE, ROOT
-        self.figures = {}
+        self.figures, self.servers = {}, []
         self.rng = random.Random(7)
         self.folder = Path(tempfile.mkdtemp(prefix="annotmix-bench-", dir=arguments.tmp))
 
@@ -82,7 +82,8 @@ class Bench:
     # ---- helpers ---------------------------------------------------------------------------------------------------
     def server(self, name, *flags):
         self.log = open(self.folder / (name + ".log"), "wb")
-        return Server(self.binary, self.folder / (name + ".db"), "--log-level", "warn", *flags, log=self.log)
+        self.servers.append(Server(self.binary, self.folder / (name + ".db"), "--log-level", "warn", *flags, log=self.log))
+        return self.servers[-1]
 
     def features(self):
         return [round(self.rng.gauss(0, 1), 4) for _ in range(self.FEATURES)]
@@ -181,6 +182,17 @@ def markdown(path):
         print(f"| {name} | {text} | {figure['target']} | {verdict(figure['target'], three(figure)[1])} |")
 
 
+def part_program(bench):
+    """size of the program without debug symbols; start to ready on an empty folder"""
+    stripped = bench.folder / "stripped"
+    subprocess.run(["strip", "-o", stripped, bench.binary], check=True)
+    bench.add("program, stripped", "MB", stripped.stat().st_size / 1e6, "< 3")
+    for n in range(10):
+        server = bench.server(f"start{n}")
+        bench.add("start to ready on an empty folder", "ms", server.seconds_to_ready * 1000, "< 50")
+        server.stop()
+
+
 def part_kill(bench):
     """100 kill -9 under load"""
     subprocess.run([sys.executable, str(HERE.parent / "fault/kill9.py"), "--binary", bench.binary, "--cycles", "100"], check=True)
@@ -193,7 +205,7 @@ def find_parts():
         members = inspect.getmembers(importlib.import_module("bench_" + group), inspect.isfunction)
         members.sort(key=lambda m: m[1].__code__.co_firstlineno)
         found[group] = {name[5:]: function for name, function in members if name.startswith("part_")}
-    found["fault"] = {"kill": part_kill}
+    found["whole"] = {"program": part_program, "kill": part_kill}
     return found
 
 
@@ -233,6 +245,9 @@ def main():
                 bench.save(arguments.out)
     finally:
         bench.table()
+        for server in bench.servers:  # only those that a part which failed has left
+            if server.process.poll() is None:
+                server.kill()
         subprocess.run(["rm", "-rf", str(bench.folder)], check=False)
     return 0
 
