@@ -144,8 +144,7 @@ dist: ; mkdir -p $(BUILD) && git archive --prefix=annotmixd-$(VERSION)/ -o $(BUI
 clean: ; rm -rf $(BUILD) ## remove build/
 help: ## this list
 	@grep -hE '^[a-z -]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z -]+):.*## /\1\t/' | expand -t 16
-.PHONY: all build-all deps demo test check test-unit test-http test-kill test-asan test-tsan test-valgrind test-install \
-  bench bench-train bench-http bench-store bench-scale bench-check faceoff poisoned lint format install dist clean help FORCE
+.PHONY: all build-all deps demo test check test-unit test-http test-kill test-asan test-tsan test-valgrind test-install bench bench-train bench-http bench-store bench-scale bench-check faceoff poisoned lint format install dist clean help FORCE
 .DELETE_ON_ERROR:
 $(O)/%.d: ;
 -include $(shell find $(O) -name '*.d' 2>/dev/null)
