@@ -15,7 +15,12 @@ test-fault: $(FAULT_BIN) ## the fault-injecting build: power cuts, disk errors, 
 	  '$(call FAULT_PY,power_cut) --cuts 20 --mutant'
 test-proxies: $(BIN)/annotmixd ; @$(PYTHON) tests/fault/front_raw.py --binary $(BIN)/annotmixd --work $(BUILD)/libmicrohttpd $(or $(PROXIES),--library trixie --library sid) ## the raw requests behind nginx and haproxy, and on Debian 13's and the newest libmicrohttpd (T9)
 test-shutdown: $(BIN)/annotmixd ; @$(PYTHON) tests/fault/front_shutdown.py --binary $(BIN)/annotmixd $(FAULT_SEED) $(or $(SHUTDOWN),--streams 30 --uploads 15) ## SIGTERM under streams, uploads, a training and writers: ends at once, nothing lost or torn (T13)
+test-load: $(BIN)/annotmixd ## slow clients beside a good one, twice the connections, predict + label + train (T10, T11, T12 in small)
+	@$(TALLY) load '$(PYTHON) tests/fault/front_slow.py --binary $(BIN)/annotmixd' \
+	  '$(PYTHON) tests/fault/soak_mixed.py --binary $(BIN)/annotmixd --seconds 20 $(FAULT_SEED)'
+soak-t10: $(BIN)/annotmixd ; @$(PYTHON) tests/fault/front_slow.py --binary $(BIN)/annotmixd --slow 10000 --over 1000 --figures ## release run: 10,000 slow clients
+soak-t12: $(BIN)/annotmixd ; @$(PYTHON) tests/fault/soak_mixed.py --binary $(BIN)/annotmixd --minutes $(or $(MINUTES),10) --log $(BUILD)/soak/t12.jsonl --figures ## release run: predict, label, train for MINUTES=10 (480 for a night)
 soak-t13: ; @$(SUBMAKE) test-shutdown SHUTDOWN='--rounds 10' ## release run: 100 streams, 50 uploads, ten times (SAN=address,undefined too)
 soak-t1: $(FAULT_BIN) ; @$(call SOAK_PY,kill9,t1) --cycles 1000 ## release run: 1,000 kills
 soak-t2: $(FAULT_BIN) ; @$(call SOAK_PY,power_cut,t2) --cuts 2000 ## release run: 2,000 power cuts
-.PHONY: test-fault test-proxies test-shutdown soak-t13 soak-t1 soak-t2
+.PHONY: test-fault test-proxies test-shutdown test-load soak-t10 soak-t12 soak-t13 soak-t1 soak-t2
