@@ -89,12 +89,8 @@ $(O)/tests/%.o: tests/%.c $(O)/flags
 .SECONDEXPANSION:
 $(UNIT_BINS): $(O)/unit/%: $(O)/tests/unit/test.o $$(call unit_objs,$$*) $$(or $$(UNIT_NEEDS_$$*),$$(ROOM_OBJS) $$(AMX_OBJS))
 	$(Q)mkdir -p $(@D) && $(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
-# The learner and the store by themselves, for measuring (tests/bench/engine.c).
-ENGINE_BIN := $(O)/bench/engine
-$(ENGINE_BIN): $(O)/tests/bench/engine.o $(UTIL_OBJS) $(STORE_OBJS) $(AMX_OBJS)
-	$(Q)mkdir -p $(@D) && $(CC) $(ALL_LDFLAGS) -Wl,--wrap=gemm_nt,--wrap=gemm_nn,--wrap=gemm_tn,--wrap=gemm_tt -o $@ $^ $(LIBS)
-build-all: all $(UNIT_BINS) $(ENGINE_BIN)
-include tests/fault/fault.mk tests/hardening/hardening.mk
+include tests/bench/bench.mk tests/fault/fault.mk tests/hardening/hardening.mk
+build-all: all $(UNIT_BINS) $(ENGINE_BIN) $(SKELETON_BIN)
 # ---- targets for people ----------------------------------------------------------------------------------------------
 deps: ## install the Debian packages that are missing (DEPS='build demo test check bench' picks groups)
 	@sh tests/ci/deps.sh $(or $(DEPS),build demo test check)
@@ -123,7 +119,7 @@ test-valgrind: ## unit tests under valgrind; learn and crowd train and take minu
 	@$(SUBMAKE) test-unit UNIT_ROOMS='$(filter-out learn crowd,$(UNIT_ROOMS))' TEST_WRAPPER='env TEST_QUICK=1 valgrind -q --fair-sched=try --error-exitcode=9 --leak-check=full'
 test-install: all ; @BUILD=$(BUILD) CC='$(CC)' sh tests/ci/install.sh ## `make install` into a scratch folder, then build and run the README's C example against it
 bench bench-train bench-http bench-store bench-scale: ## every figure or one group: a table, and build/bench.json (BENCH='labels predict', TORCH_PYTHON=a python with torch)
-	@$(SUBMAKE) deps DEPS='build bench' && $(SUBMAKE) $(JOBS) all $(ENGINE_BIN)
+	@$(SUBMAKE) deps DEPS='build bench' && $(SUBMAKE) $(JOBS) all $(ENGINE_BIN) $(SKELETON_BIN)
 	@$(PYTHON) tests/bench/run.py --binary $(BIN)/annotmixd --engine $(ENGINE_BIN) --out $(BUILD)/$@.json $(BENCH_ARGS) $(or $(BENCH),$(patsubst bench-%,%,$(filter-out bench,$@)))
 bench-check: $(ENGINE_BIN) ; @CC='$(CC)' $(PYTHON) tests/bench/check.py --engine $(ENGINE_BIN) $(if $(UPDATE),--update) ## instruction counts of a fixed fit, prediction and ingest against the kept ones, +-3 % (UPDATE=1 keeps)
 faceoff: all ## every method on the data sets at hand -> tests/bench/FACEOFF.md; hours (FACEOFF='--repeat 1 music-genres digits-sim')

@@ -1,7 +1,9 @@
--- wrk: the same JSON body again and again, from the file BODY; with PAUSE_MS every connection pauses between two requests.
+-- wrk: the same body again and again, from the file BODY, of media type TYPE (JSON), answer as ACCEPT; with PAUSE_MS every
+-- connection pauses between two requests.
 wrk.method = "POST"
-wrk.headers["Content-Type"] = "application/json"
-local file = assert(io.open(os.getenv("BODY")))
+wrk.headers["Content-Type"] = os.getenv("TYPE") or "application/json"
+wrk.headers["Accept"] = os.getenv("ACCEPT") or "application/json"
+local file = assert(io.open(os.getenv("BODY"), "rb"))
 wrk.body = file:read("*a")
 file:close()
 

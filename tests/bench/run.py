@@ -111,8 +111,8 @@ class Bench:
                 break
         return run
 
-    def wrk(self, server, script, path, connections, **environment):
-        """(requests/s, p50 ms, p99 ms, answers that were not 2xx, socket errors); adds the server's own CPU time a request,
+    def wrk(self, server, script, path, connections, cpu=True, **environment):
+        """(requests/s, p50 ms, p99 ms, answers that were not 2xx, socket errors); adds the server's own CPU time a request (cpu),
         which other load on the machine hardly changes"""
         before = server.cpu_seconds()
         threads = min(2, connections)
@@ -120,7 +120,8 @@ class Bench:
                               "--latency", "-s", str(HERE / script), server.url + path], check=True, text=True,
                              capture_output=True, env={**os.environ, **environment}).stdout
         total = int(re.search(r"(\d+) requests in", out).group(1))
-        self.add(f"{path.rsplit('/', 1)[1]}, {connections} connections: server CPU", "us", (server.cpu_seconds() - before) / total * 1e6)
+        if cpu:
+            self.add(f"{path.rsplit('/', 1)[1]}, {connections} connections: server CPU", "us", (server.cpu_seconds() - before) / total * 1e6)
         rate = float(re.search(r"Requests/sec:\s+([\d.]+)", out).group(1))
         latency = {p: float(v) * UNITS[u] for p, v, u in re.findall(r"^\s+(50|99)%\s+([\d.]+)(us|ms|s|m)", out, re.M)}
         bad = re.search(r"Non-2xx or 3xx responses: (\d+)", out)
