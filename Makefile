@@ -89,7 +89,7 @@ $(O)/tests/%.o: tests/%.c $(O)/flags
 .SECONDEXPANSION:
 $(UNIT_BINS): $(O)/unit/%: $(O)/tests/unit/test.o $$(call unit_objs,$$*) $$(or $$(UNIT_NEEDS_$$*),$$(ROOM_OBJS) $$(AMX_OBJS))
 	$(Q)mkdir -p $(@D) && $(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
-include tests/bench/bench.mk tests/fault/fault.mk tests/hardening/hardening.mk
+include tests/bench/bench.mk tests/fault/fault.mk tests/hardening/hardening.mk tests/fuzz/fuzz.mk tests/contract/contract.mk
 build-all: all $(UNIT_BINS) $(ENGINE_BIN) $(SKELETON_BIN)
 # ---- targets for people ----------------------------------------------------------------------------------------------
 deps: ## install the Debian packages that are missing (DEPS='build demo test check bench' picks groups)
@@ -99,11 +99,11 @@ demo: ## digits from twelve annotators: build, serve, import, train, show; Ctrl-
 	@sh tests/demo/demo.sh $(BIN)/annotmixd
 test: ## what to run before and after a change: build, unit tests, HTTP tests, saved inputs (<= 6 minutes)
 	@$(SUBMAKE) deps DEPS='build test' && $(SUBMAKE) $(JOBS) build-all
-	@$(TALLY) test '$(SUBMAKE) test-unit' '$(SUBMAKE) test-http'
+	@$(TALLY) test '$(SUBMAKE) test-unit' '$(SUBMAKE) test-replay' '$(SUBMAKE) test-http'
 check: ## what CI runs after `test`: other compilers, sanitizers, valgrind, lint, kill -9, install, demo (< 20 minutes)
 	@$(TALLY) check '$(SUBMAKE) lint' '$(SUBMAKE) $(JOBS) build-all WERROR=1 CC=gcc BUILD=$(BUILD)/gcc' \
 	  '$(SUBMAKE) $(JOBS) build-all WERROR=1 CC=clang BUILD=$(BUILD)/clang' '$(SUBMAKE) test-install' '$(SUBMAKE) bench-check' \
-	  '$(SUBMAKE) test-kill' '$(SUBMAKE) test-proxies' '$(SUBMAKE) test-shutdown' '$(SUBMAKE) test-load' '$(SUBMAKE) test-fault' '$(SUBMAKE) test-asan' '$(SUBMAKE) test-tsan' '$(SUBMAKE) test-valgrind UNIT_ROOMS="store work"' \
+	  '$(SUBMAKE) test-kill' '$(SUBMAKE) test-proxies' '$(SUBMAKE) test-shutdown' '$(SUBMAKE) test-load' '$(SUBMAKE) test-fault' '$(SUBMAKE) test-contract' '$(SUBMAKE) test-asan' '$(SUBMAKE) test-tsan' '$(SUBMAKE) test-valgrind UNIT_ROOMS="store work"' \
 	  '$(SUBMAKE) test-hardening' '$(SUBMAKE) test-backup' '$(SUBMAKE) test-upgrade' '$(SUBMAKE) test-resume' 'DEMO_EXIT=1 $(SUBMAKE) demo'
 test-unit: $(UNIT_BINS) ## unit tests of every room (TEST_WRAPPER='valgrind -q --error-exitcode=9' works)
 	@rc=0; for t in $(UNIT_BINS); do echo "-- $$t"; $(TEST_WRAPPER) $$t || rc=1; done; exit $$rc
@@ -111,7 +111,7 @@ test-http: all ; @$(PYTHON) tests/http/run.py --binary $(BIN)/annotmixd $(HTTP_A
 test-kill: all ; @$(PYTHON) tests/fault/kill9.py --binary $(BIN)/annotmixd --cycles $(or $(CYCLES),10) ## kill -9 under load, again and again: no acknowledged label lost or doubled (CYCLES=100 for more)
 test-asan: ## unit and HTTP tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	@$(SUBMAKE) $(JOBS) build-all SAN=address,undefined
-	@$(TALLY) asan '$(SUBMAKE) SAN=address,undefined test-unit' '$(SUBMAKE) SAN=address,undefined test-http'
+	@$(TALLY) asan '$(SUBMAKE) SAN=address,undefined test-unit' '$(SUBMAKE) SAN=address,undefined test-replay' '$(SUBMAKE) SAN=address,undefined test-http'
 test-tsan: ## HTTP tests and the threaded rooms' unit tests under ThreadSanitizer
 	@$(SUBMAKE) $(JOBS) build-all SAN=thread
 	@$(TALLY) tsan "$(SUBMAKE) SAN=thread test-unit TEST_WRAPPER='env TEST_QUICK=1' UNIT_ROOMS='$(filter http store work,$(UNIT_ROOMS))'" 'TEST_QUICK=1 $(SUBMAKE) SAN=thread test-http'
@@ -139,7 +139,7 @@ install: all ## program, library, header and pkg-config file under $(DESTDIR)$(P
 dist: ; mkdir -p $(BUILD) && git archive --prefix=annotmixd-$(VERSION)/ -o $(BUILD)/annotmixd-$(VERSION).tar.gz HEAD ## build/annotmixd-VERSION.tar.gz of the last commit
 clean: ; rm -rf $(BUILD) ## remove build/
 help: ## this list
-	@grep -hE '^[a-z -]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z -]+):.*## /\1\t/' | expand -t 16
+	@grep -hE '^[a-z0-9 -]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9 -]+):.*## /\1\t/' | expand -t 16
 .PHONY: all build-all deps demo test check test-unit test-http test-kill test-asan test-tsan test-valgrind test-install bench bench-train bench-http bench-store bench-scale bench-check faceoff poisoned lint format install dist clean help FORCE
 .DELETE_ON_ERROR:
 $(O)/%.d: ;

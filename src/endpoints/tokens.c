@@ -84,6 +84,9 @@ static enum amx_status read_scopes(const json_t *body, unsigned *out, struct amx
             !auth_scopes_parse(json_string_value(item), &one, &bad, &n)) {
             return jsonx_fail(err, pointer, NULL, "A scope is one of submit, read, gold, write, train, admin.");
         }
+        if ((scopes & one) != 0) {
+            return jsonx_fail(err, pointer, NULL, "The scope %s stands twice.", json_string_value(item));
+        }
         scopes |= one;
     }
     if (scopes == 0) {

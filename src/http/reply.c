@@ -76,8 +76,8 @@ static bool add_headers(struct http_request *rq, struct MHD_Response *response, 
         ok = ok && add(response, "Cache-Control", rq->has_etag ? "no-cache" : "no-store");
     if (rq->keep_closed || http_is_stopping(rq))
         ok = ok && add(response, "Connection", "close");
-    const char *end = rq->headers.bytes + rq->headers.n;
-    for (const char *name = rq->headers.bytes; ok && name != NULL && name < end;) {
+    const char *first = buf_string(&rq->headers), *end = first + rq->headers.n;
+    for (const char *name = first; ok && name < end;) {
         const char *value = name + strlen(name) + 1;
         ok = add(response, name, value);
         name = value + strlen(value) + 1;

@@ -97,7 +97,8 @@ static bool malformed(struct http_request *rq, const char *detail)
 
 static bool is_known_method(const char *method)
 {
-    static const char *const known[] = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"};
+    static const char *const known[] = {"GET",    "HEAD",    "POST",  "PUT",     "PATCH",
+                                        "DELETE", "OPTIONS", "TRACE", "CONNECT", "QUERY"};
     for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
         if (strcmp(method, known[i]) == 0)
             return true;

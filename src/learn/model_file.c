@@ -11,8 +11,8 @@
  * shape and offset (from the start of the tensors). No clock time: equal models are equal bytes.
  *
  * decode trusts nothing: hash first, then sizes against the file's own length before anything is allocated, then each
- * tensor against what method and settings imply. It knows exactly one spelling (tensors in canonical order, nothing
- * between or after), so a file that decodes encodes to the same bytes. */
+ * tensor against what method and settings imply, in canonical order, nothing between or after. A file that encode made
+ * encodes to the same bytes again; a head in another spelling (0.20 for 0.2) becomes ours. */
 #include <inttypes.h>
 #include <jansson.h>
 #include <math.h>
@@ -580,6 +580,8 @@ enum amx_status amx_model_decode(const unsigned char *bytes, size_t n_bytes, str
         if (bytes[i] != 0)
             return corrupt(err, "the padding after its head is not zero");
     }
+    if (length > 0 && memchr(bytes + HEAD_START, 0, length) != NULL) /* Jansson passes over one behind a number */
+        return corrupt(err, "its head holds a 0 byte");
     head = json_loadb((const char *)bytes + HEAD_START, length, JSON_REJECT_DUPLICATES, NULL);
     if (!json_is_object(head)) {
         json_decref(head);

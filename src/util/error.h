@@ -4,7 +4,8 @@
 
 #include "annotmix.h"
 
-/* Sets code and one sentence (cut to fit, never in the middle of a UTF-8 sequence), clears line and pointer; err may be
+/* Sets code and one sentence (cut to fit, always valid UTF-8: '?' stands for bytes that are none, and for control
+ * characters, whatever the arguments hold), clears line and pointer; err may be
  * NULL. Returns `code`, so that `return error_set(err, AMX_INVALID, ...)` reads as one thought. */
 enum amx_status error_set(struct amx_error *err, enum amx_status code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));

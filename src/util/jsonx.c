@@ -17,6 +17,9 @@ static const size_t dump_flags = JSON_COMPACT | JSON_REAL_PRECISION(9) | JSON_EN
 enum amx_status jsonx_load(const char *text, size_t n, json_t **out, struct amx_error *err)
 {
     json_error_t why;
+    /* Jansson 2.14 passes over a 0 byte behind a number or a word; in JSON it can stand nowhere. */
+    if (n > 0 && memchr(text, 0, n) != NULL)
+        return error_set(err, AMX_INVALID, "not JSON: it holds a 0 byte");
     json_t *json = json_loadb(n > 0 ? text : "", n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &why);
     if (json == NULL) {
         if (json_error_code(&why) == json_error_out_of_memory)

@@ -40,6 +40,28 @@ static void refuse(const unsigned char *bytes, size_t n, const char *what)
     amx_model_free(model);
 }
 
+/* A copy of the file whose head has a 0 byte behind a number, for one of the zeros of its padding; sealed again. */
+static void refuse_zero_byte(const unsigned char *bytes, size_t n)
+{
+    unsigned char *copy = toy_alloc(n, 1), *at;
+    size_t length = bytes[12] + 256U * bytes[13], rest;
+
+    memcpy(copy, bytes, n);
+    at = memmem(copy, n, "\"n_classes\":3", strlen("\"n_classes\":3"));
+    test_check(at != NULL && (16 + length) % 64 != 0, __FILE__, __LINE__, "room for a 0 byte");
+    if (at != NULL) {
+        at += strlen("\"n_classes\":3");
+        rest = 16 + length - (size_t)(at - copy);
+        memmove(at + 1, at, rest);
+        *at = 0;
+        copy[12] = (unsigned char)(length + 1);
+        copy[13] = (unsigned char)((length + 1) >> 8);
+    }
+    seal(copy, n);
+    refuse(copy, n, "a 0 byte in the head");
+    free(copy);
+}
+
 /* A copy of the file with `from` in its head replaced by `to` (equal lengths), sealed again. */
 static void refuse_edited(const unsigned char *bytes, size_t n, const char *from, const char *to)
 {
@@ -191,6 +213,7 @@ TEST(learn_model_file_forged)
 
     refuse_edited(bytes, n, "AMXMODEL", "AMXMODEM");
     refuse_edited(bytes, n, "\"annot_mix\"", "\"annot_mux\"");
+    refuse_zero_byte(bytes, n);
     refuse_edited(bytes, n, "\"feature_dim\":4", "\"feature_dim\":5");
     refuse_edited(bytes, n, "\"n_classes\":3", "\"n_classes\":9");
     refuse_edited(bytes, n, "\"n_classes\":3", "\"n_classes\":1");

@@ -82,3 +82,19 @@ TEST(error_is_cut_between_characters)
     CHECK_STR(err.text, "plain");
     CHECK_INT(err.line, 0);
 }
+
+TEST(error_is_readable_whatever_it_quotes)
+{
+    static const struct {
+        const char *quoted, *text;
+    } cases[] = {{"caf\xC3\xA9", "caf\xC3\xA9."},
+                 {"\xC3", "?."},
+                 {"a\xFF\xFE", "a??."},
+                 {"\x1B[31m\x7F", "?[31m?."},
+                 {"\xF0\x9F\x98\x80\xF0\x9F", "\xF0\x9F\x98\x80??."}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct amx_error err;
+        CHECK_INT(error_set(&err, AMX_INVALID, "%s.", cases[i].quoted), AMX_INVALID);
+        CHECK_STR(err.text, cases[i].text);
+    }
+}

@@ -28,6 +28,8 @@ TEST(json_loading_is_strict)
     }
     json_t *json = NULL;
     struct amx_error err;
+    CHECK_INT(jsonx_load("{\"a\":1\0}", 8, &json, &err), AMX_INVALID);
+    CHECK_INT(jsonx_load("[null\0]", 7, &json, &err), AMX_INVALID);
     CHECK_INT(jsonx_load("{\"a\":\n 1,\n \"b\" 2}", 16, &json, &err), AMX_INVALID);
     CHECK(strstr(err.text, "line 3") != NULL);
     CHECK_INT(jsonx_load_object("[1]", 3, &json, &err), AMX_INVALID);
