@@ -1,26 +1,92 @@
-"""Benchmark parts of taking in: labels in bulk, a body of 1 GB. run.py has the harness."""
+"""Benchmark parts of taking in: labels and instances in bulk, a body of 1 GB. run.py has the harness."""
+import array
 import json
+import subprocess
 import threading
+
+LABELS = 1_000_000  # in a body
+PER = 100           # labels of an instance
+DIM = 384
+
+
+def post(bench, server, path, source, media_type):
+    """Streams a file as one body with curl: (answer, seconds, seconds of server CPU)."""
+    before = server.cpu_seconds()
+    answer, seconds = bench.upload(server, path, source, media_type)
+    return answer, seconds, server.cpu_seconds() - before
+
+
+def bare(bench):
+    """Labels a second of bare INSERTs into the same tables, without HTTP, parsing, look-ups or counters."""
+    out = json.loads(subprocess.run([bench.engine, "bare", str(LABELS)], check=True, text=True, capture_output=True).stdout)
+    bench.add("bare SQLite inserts: CPU per label", "us", out["cpu_us"])
+    return out["labels_per_second"]
 
 
 def part_bulk(bench):
-    """labels as NDJSON, a million a body, all new: instance by instance as exports come, then annotator by annotator"""
-    per, count = 100, 1_000_000
-    orders = {"by instance": lambda n: (n // per, n % per), "by annotator": lambda n: (n % (count // per), n // (count // per))}
-    for order, place in orders.items():
-        server = bench.server("bulk " + order)
+    """labels in bulk, a million a body, all new: CSV and NDJSON instance by instance as exports come, against bare SQLite
+    inserts into the same tables; then NDJSON annotator by annotator"""
+    by_instance, by_annotator = lambda n: (n // PER, n % PER), lambda n: (n % (LABELS // PER), n // (LABELS // PER))
+    forms = {"CSV": ("text/csv", "task,worker,label\n", "i%d,r%d-%d,c%d\n", by_instance, ">= 250000"),
+             "NDJSON": ("application/x-ndjson", "", '{"instance":"i%d","annotator":"r%d-%d","class":"c%d"}\n', by_instance, ">= 200000"),
+             "NDJSON by annotator": ("application/x-ndjson", "", '{"instance":"i%d","annotator":"r%d-%d","class":"c%d"}\n',
+                                     by_annotator, "")}
+    for name, (media_type, head, row, place, target) in forms.items():
+        server = bench.server("bulk " + name)
         server.must("POST", "/v1/projects", {"name": "b", "classes": [f"c{k}" for k in range(bench.CLASSES)], "feature_dim": 0})
-        bench.upload(server, "/v1/projects/b/instances", bench.lines("instances", count // per, lambda n: f'{{"id":"i{n}"}}\n'))
+        bench.upload(server, "/v1/projects/b/instances", bench.lines("instances", LABELS // PER, lambda n: f'{{"id":"i{n}"}}\n'))
         for r in range(bench.rounds):
-            path = bench.lines("labels", count, lambda n, r=r, place=place:
-                              '{"instance":"i%d","annotator":"r%d-%d","class":"c%d"}\n' % (place(n)[0], r, place(n)[1], n % bench.CLASSES))
-            before = server.cpu_seconds()
-            answer, seconds = bench.upload(server, "/v1/projects/b/labels", path)
-            bench.add(f"NDJSON labels {order}: server CPU", "us", (server.cpu_seconds() - before) / count * 1e6)
-            assert answer["accepted"] == count and answer["created"] == count, answer
-            bench.add(f"NDJSON labels {order}", "1/s", count / seconds, ">= 150000" if order == "by instance" else "")
-        bench.add(f"resident memory after 3 bodies of 1M labels {order}", "MiB", server.memory_kib() / 1024)
+            path = bench.lines("labels", LABELS, lambda n: (head if n == 0 else "") + row %
+                               (place(n)[0], r, place(n)[1], n % bench.CLASSES))
+            answer, seconds, cpu = post(bench, server, "/v1/projects/b/labels", path, media_type)
+            assert answer["accepted"] == LABELS and answer["created"] == LABELS, answer
+            bench.add(f"{name} labels: server CPU", "us", cpu / LABELS * 1e6)
+            bench.add(f"{name} labels", "1/s", LABELS / seconds, target)
+            if target:
+                limit = bare(bench)
+                bench.add(f"{name} labels: bare SQLite", "1/s", limit)
+                bench.add(f"{name} labels: ratio to bare SQLite", "x", LABELS / seconds / limit, ">= 0.333")
+        bench.add(f"resident memory after {bench.rounds} bodies of 1M labels, {name}", "MiB", server.memory_kib() / 1024)
         server.stop()
+
+
+def npy(bench, rows, make):
+    """A matrix of rows x DIM float32 as a .npy file."""
+    path = bench.folder / "features.npy"
+    head = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {DIM}), }}".encode()
+    head += b" " * (-(len(head) + 11) % 64) + b"\n"
+    with open(path, "wb") as out:
+        out.write(b"\x93NUMPY\x01\x00" + len(head).to_bytes(2, "little") + head)
+        for n in range(rows):
+            out.write(make(n))
+    return path
+
+
+def rows_of(bench, count):
+    """count rows of DIM numbers, as text and as float32."""
+    rows = [[round(bench.rng.gauss(0, 1), 4) for _ in range(DIM)] for _ in range(count)]
+    return [json.dumps(row, separators=(",", ":")) for row in rows], [array.array("f", row).tobytes() for row in rows]
+
+
+def part_instances(bench):
+    """instances of 384 features in bulk, new ones: npy and NDJSON, bytes of body a second"""
+    texts, binary = rows_of(bench, 97)
+    server = bench.server("features")
+    server.must("POST", "/v1/projects", {"name": "b", "classes": ["x", "y"], "feature_dim": DIM})
+    for r in range(bench.rounds):
+        path = npy(bench, 200_000, lambda n: binary[n % len(binary)])
+        size = path.stat().st_size
+        answer, seconds, cpu = post(bench, server, f"/v1/projects/b/instances?id_prefix=n{r}-", path, "application/x-npy")
+        assert answer["created"] == 200_000, answer
+        bench.add("npy instances of 384 features", "MB/s", size / 1e6 / seconds, ">= 300")
+        bench.add("npy instances: server CPU", "us", cpu / 200_000 * 1e6)
+        path = bench.lines("features", 100_000, lambda n: f'{{"id":"j{r}-{n}","features":{texts[n % len(texts)]}}}\n')
+        size = path.stat().st_size
+        answer, seconds, cpu = post(bench, server, "/v1/projects/b/instances", path, "application/x-ndjson")
+        assert answer["created"] == 100_000, answer
+        bench.add("NDJSON instances of 384 features", "MB/s", size / 1e6 / seconds, ">= 60")
+        bench.add("NDJSON instances: server CPU", "us", cpu / 100_000 * 1e6)
+    server.stop()
 
 
 def part_body(bench):

@@ -9,6 +9,7 @@
  *                                                    instance, annotator and class a label
  *   engine predict [ROWS]                            rows/s in batches of 256, and of the products alone
  *   engine ingest [LABELS]                           labels/s into a fresh database, transactions of 8,192
+ *   engine bare [LABELS]                             the limit of that: bare INSERTs of the same rows into the same tables
  *
  * One line of JSON each (steps: a table). The limit: every product of an epoch is recorded (sizes, transposes, row
  * lengths) while it runs, then replayed hot, one after the other. Replays alternate with the epochs of the fit, inside
@@ -518,54 +519,114 @@ static void must(enum amx_status status, const struct amx_error *err)
         give_up(err->text);
 }
 
-/* Labels of 100 annotators, instance by instance; instances are made by their first label. */
-static void do_ingest(size_t n)
+enum {
+    PER_INSTANCE = 100,
+    ROWS = 8192
+};
+
+/* A fresh database with an empty project in a folder of its own. */
+struct fresh {
+    char folder[32], path[64];
+    struct store *store;
+    struct db *db;
+    int64_t project;
+};
+
+static void fresh_open(struct fresh *f)
 {
-    enum {
-        PER_INSTANCE = 100,
-        ROWS = 8192
-    };
     const struct slice classes[] = {text("a"), text("b")};
     const struct project_new project = {.name = text("p"), .title = text(""), .settings = text("{}"),
                                         .classes = classes, .n_classes = 2, .now_ms = 1};
-    char folder[] = "/tmp/annotmix-engine-XXXXXX", path[64], instance[32], annotator[32];
-    struct store *store = NULL;
     struct amx_error err;
-    struct changes ch;
-    int64_t id = 0;
 
-    if (mkdtemp(folder) == NULL)
+    *f = (struct fresh){.folder = "/tmp/annotmix-engine-XXXXXX"};
+    if (mkdtemp(f->folder) == NULL)
         give_up("no temporary folder");
-    (void)snprintf(path, sizeof path, "%s/e.db", folder);
-    must(store_open(path, &(struct store_options){0}, &store, &err), &err);
-    struct db *db = store_writer(store);
-    must(db_begin(db, &err), &err);
-    must(projects_insert(db, &project, &id, &err), &err);
-    must(db_commit(db, &err), &err);
-    double start = seconds();
-    for (size_t i = 0; i < n; i += ROWS) {
-        must(db_begin(db, &err), &err);
-        must(changes_begin(db, id, 1, &ch, &err), &err);
-        for (size_t j = i; j < i + ROWS && j < n; j++) {
-            static struct label_result results[ROWS];
-            (void)snprintf(instance, sizeof instance, "i%zu", j / PER_INSTANCE);
-            (void)snprintf(annotator, sizeof annotator, "a%zu", j % PER_INSTANCE);
-            const struct label_put put = {.instance = text(instance), .annotator = text(annotator),
-                                          .class_index = (int)(j % 2), .duration_ms = -1, .create_instance = true};
-            must(labels_put_soon(&ch, &put, &results[j - i], &err), &err);
-        }
-        must(changes_flush(&ch, &err), &err);
-        must(db_commit(db, &err), &err);
-    }
-    printf("{\"labels_per_second\": %.0f}\n", (double)n / (seconds() - start));
-    store_close(store);
+    (void)snprintf(f->path, sizeof f->path, "%s/e.db", f->folder);
+    must(store_open(f->path, &(struct store_options){0}, &f->store, &err), &err);
+    f->db = store_writer(f->store);
+    must(db_begin(f->db, &err), &err);
+    must(projects_insert(f->db, &project, &f->project, &err), &err);
+    must(db_commit(f->db, &err), &err);
+}
+
+static void fresh_close(struct fresh *f)
+{
     static const char *const ends[] = {"", "-wal", "-shm", ".lock"};
+
+    store_close(f->store);
     for (size_t i = 0; i < sizeof ends / sizeof ends[0]; i++) {
         char file[80];
-        (void)snprintf(file, sizeof file, "%s%s", path, ends[i]);
+        (void)snprintf(file, sizeof file, "%s%s", f->path, ends[i]);
         (void)unlink(file); /* not all of them are there */
     }
-    (void)rmdir(folder);
+    (void)rmdir(f->folder);
+}
+
+/* Labels of 100 annotators, instance by instance; instances are made by their first label. */
+static void ingest_batch(struct fresh *f, size_t from, size_t to)
+{
+    static struct label_result results[ROWS];
+    char instance[32], annotator[32];
+    struct amx_error err;
+    struct changes ch;
+
+    must(changes_begin(f->db, f->project, 1, &ch, &err), &err);
+    for (size_t j = from; j < to; j++) {
+        (void)snprintf(instance, sizeof instance, "i%zu", j / PER_INSTANCE);
+        (void)snprintf(annotator, sizeof annotator, "a%zu", j % PER_INSTANCE);
+        const struct label_put put = {.instance = text(instance), .annotator = text(annotator),
+                                      .class_index = (int)(j % 2), .duration_ms = -1, .create_instance = true};
+        must(labels_put_soon(&ch, &put, &results[j - from], &err), &err);
+    }
+    must(changes_flush(&ch, &err), &err);
+}
+
+/* The rows of the same labels, nothing looked up, counted or checked by us. */
+static void bare_batch(struct fresh *f, size_t from, size_t to)
+{
+    static const char label[] = "INSERT INTO labels (project_id, seq, instance_id, annotator_id, class, state, given_at,"
+                                " received_at) VALUES (?1, ?2, ?3, ?4, ?5, 0, 1, 1)";
+    static const char entry[] = "INSERT INTO annotator_labels (project_id, annotator_id, seq) VALUES (?1, ?2, ?3)";
+    DB_STMT(labels);
+    DB_STMT(entries);
+    struct amx_error err;
+
+    must(db_use(f->db, label, &labels, &err), &err);
+    must(db_use(f->db, entry, &entries, &err), &err);
+    for (size_t j = from; j < to; j++) {
+        int64_t seq = (int64_t)j + 1, instance = (int64_t)(j / PER_INSTANCE) + 1;
+        int64_t annotator = (int64_t)(j % PER_INSTANCE) + 1;
+        db_bind_int(labels, 1, f->project);
+        db_bind_int(labels, 2, seq);
+        db_bind_int(labels, 3, instance);
+        db_bind_int(labels, 4, annotator);
+        db_bind_int(labels, 5, (int64_t)(j % 2));
+        must(db_run(labels, &err), &err);
+        db_bind_int(entries, 1, f->project);
+        db_bind_int(entries, 2, annotator);
+        db_bind_int(entries, 3, seq);
+        must(db_run(entries, &err), &err);
+    }
+}
+
+static void do_labels(size_t n, void (*batch)(struct fresh *f, size_t from, size_t to))
+{
+    struct amx_error err;
+    struct fresh f;
+
+    fresh_open(&f);
+    double start = seconds(), cpu = cpu_seconds();
+    for (size_t i = 0; i < n; i += ROWS) {
+        must(db_begin(f.db, &err), &err);
+        batch(&f, i, i + ROWS < n ? i + ROWS : n);
+        must(db_commit(f.db, &err), &err);
+        if (i / ROWS % 4 == 3) /* as the writer does, every 16 MiB or so */
+            must(db_checkpoint(f.db, false, &err), &err);
+    }
+    printf("{\"labels_per_second\": %.0f, \"cpu_us\": %.3f}\n", (double)n / (seconds() - start),
+           (cpu_seconds() - cpu) / (double)n * 1e6);
+    fresh_close(&f);
 }
 
 /* The whole number behind argv[i], or the default. */
@@ -597,9 +658,11 @@ int main(int argc, char **argv)
     else if (strcmp(command, "predict") == 0)
         do_predict((size_t)number(argc, argv, 2, 1000000));
     else if (strcmp(command, "ingest") == 0)
-        do_ingest((size_t)number(argc, argv, 2, 1000000));
+        do_labels((size_t)number(argc, argv, 2, 1000000), ingest_batch);
+    else if (strcmp(command, "bare") == 0)
+        do_labels((size_t)number(argc, argv, 2, 1000000), bare_batch);
     else
-        give_up("fit, steps or train SHAPE [EPOCHS], fit SHAPE EPOCHS MEMBERS THREADS [ROUNDS], predict [ROWS] or ingest [LABELS]");
+        give_up("fit, steps or train SHAPE [EPOCHS], fit SHAPE EPOCHS MEMBERS THREADS [ROUNDS], predict [ROWS], ingest or bare [LABELS]");
     free(products);
     return 0;
 }

@@ -128,9 +128,9 @@ class Bench:
         errors = re.search(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", out)
         return rate, latency["50"], latency["99"], int(bad.group(1)) if bad else 0, sum(map(int, errors.groups())) if errors else 0
 
-    def upload(self, server, path, source):
-        """Streams a file, or the lines of a generator, as one NDJSON body with curl; returns (answer, seconds)."""
-        command = ["curl", "-sS", "--fail-with-body", "-X", "POST", "-H", "Content-Type: application/x-ndjson", "-H", "Expect:",
+    def upload(self, server, path, source, media_type="application/x-ndjson"):
+        """Streams a file, or the pieces of a generator, as one body with curl; returns (answer, seconds)."""
+        command = ["curl", "-sS", "--fail-with-body", "-X", "POST", "-H", "Content-Type: " + media_type, "-H", "Expect:",
                    "-T", "-" if callable(source) else str(source), server.url + path]
         start = time.monotonic()
         curl = subprocess.Popen(command, stdin=subprocess.PIPE if callable(source) else subprocess.DEVNULL, stdout=subprocess.PIPE)
