@@ -23,6 +23,7 @@
 
 #include "endpoints/page.h"
 #include "endpoints/problem.h"
+#include "endpoints/rate.h"
 #include "endpoints/routes.h"
 #include "store/store.h"
 #include "store/tokens.h"
@@ -299,6 +300,9 @@ bool auth_gate(struct http_request *rq)
     if (http_is_local_socket(rq) || is_probe(route)) {
         return true;
     }
+    if (!rate_address(rq)) {
+        return false;
+    }
     if (!required(service)) {
         const char *host = http_header_in(rq, "Host");
         if (host != NULL && !host_allowed(service, host)) {
@@ -318,6 +322,9 @@ bool auth_gate(struct http_request *rq)
             rq, PROBLEM_UNAUTHORIZED,
             "Send `Authorization: Bearer TOKEN`; `annotmixd token create` makes one. Unknown, expired and revoked "
             "tokens look the same.");
+        return false;
+    }
+    if (!rate_token(rq, who.token_id)) {
         return false;
     }
     if ((who.scopes & (route->scope | SCOPE_ADMIN)) == 0) {

@@ -37,6 +37,7 @@ static const struct row rows[] = {
     [PROBLEM_PRECONDITION] = {412, "precondition-failed", "The resource has changed"},
     [PROBLEM_PRECONDITION_NEEDED] = {428, "precondition-required", "If-Match is required"},
     [PROBLEM_TOO_LARGE] = {413, "too-large", "Over a limit of this server"},
+    [PROBLEM_RATE_LIMITED] = {429, "rate-limited", "Too many requests; try again"},
     [PROBLEM_MISDIRECTED] = {421, "misdirected-request", "This server does not answer to that host"},
     [PROBLEM_IDEMPOTENCY_REFUSED] = {400, "idempotency", "Idempotency-Key cannot be used so"},
     [PROBLEM_IDEMPOTENCY_BUSY] = {409, "idempotency", "The first request with this key is in progress"},

@@ -30,6 +30,7 @@ enum problem {
     PROBLEM_PRECONDITION,        /* 412 precondition-failed: If-Match does not hold */
     PROBLEM_PRECONDITION_NEEDED, /* 428 precondition-required */
     PROBLEM_TOO_LARGE,           /* 413 too-large */
+    PROBLEM_RATE_LIMITED,        /* 429 rate-limited (Retry-After is added) */
     PROBLEM_MISDIRECTED,         /* 421 misdirected-request: a Host this server does not answer to */
     PROBLEM_IDEMPOTENCY_REFUSED, /* 400 idempotency: the header does not belong here, or is no key */
     PROBLEM_IDEMPOTENCY_BUSY,    /* 409 idempotency: the first request is still in progress */

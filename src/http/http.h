@@ -103,6 +103,8 @@ const struct http_route *http_route_of(const struct http_request *rq);
 /* Also sent as X-Request-Id; taken over from the client's if that is tame. */
 const char *http_request_id(const struct http_request *rq);
 bool http_is_local_socket(const struct http_request *rq); /* came in over the Unix socket */
+/* The peer's address as 16 bytes, IPv4 as ::ffff:a.b.c.d; false on a Unix socket. */
+bool http_peer(const struct http_request *rq, unsigned char out[16]);
 bool http_is_stopping(const struct http_request *rq);
 const char *http_header_in(const struct http_request *rq, const char *name); /* NULL when absent */
 /* Decoded path parameter, in order of the pattern; may not hold NUL ("%00" is refused before). */

@@ -33,6 +33,8 @@ struct service_config {
     size_t atomic_bytes;            /* 64 MiB */
     size_t line_bytes;              /* 1 MiB: NDJSON and CSV */
     size_t metadata_bytes;          /* 64 KiB per instance */
+    unsigned rate_per_address;      /* requests a second; 0 = no limit */
+    unsigned rate_per_token;
     const char *backup_folder;      /* NULL = no backups */
     unsigned backup_every_seconds;  /* 3,600 */
     unsigned backup_keep;           /* 48 */
