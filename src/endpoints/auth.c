@@ -293,6 +293,19 @@ static void reply_forbidden(struct http_request *rq, unsigned scopes)
     problem_reply_as(rq, PROBLEM_FORBIDDEN, "This needs a token with the scope %s.", words);
 }
 
+/* A page of another origin can make a browser send a POST without any token (a form, a no-cors fetch), and the browser
+ * says where it came from. What has no Origin is no browser, or an old one with a GET. */
+static bool origin_allowed(const struct http_request *rq)
+{
+    const char *origin = http_header_in(rq, "Origin"), *host = http_header_in(rq, "Host");
+    const char *method = http_route_of(rq)->method;
+    if (origin == NULL || strcmp(method, "GET") == 0) {
+        return true;
+    }
+    const char *authority = strstr(origin, "://");
+    return authority != NULL && host != NULL && strcasecmp(authority + 3, host) == 0;
+}
+
 bool auth_gate(struct http_request *rq)
 {
     const struct http_route *route = http_route_of(rq);
@@ -309,6 +322,11 @@ bool auth_gate(struct http_request *rq)
             problem_reply_as(rq, PROBLEM_MISDIRECTED,
                              "No token is required here, so only the listening address and localhost are answered; "
                              "--allow-host adds names.");
+            return false;
+        }
+        if (!origin_allowed(rq)) {
+            problem_reply_as(rq, PROBLEM_FORBIDDEN,
+                             "A page of another origin may not change anything here while no token is required.");
             return false;
         }
         return true;

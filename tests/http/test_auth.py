@@ -318,6 +318,26 @@ class Tokens(Case):
         self.problem(submit.get(path + "/labels"), 403, "forbidden")
 
 
+class Origins(Case):
+    """While no token is required, a page of another origin changes nothing (CSRF)."""
+
+    def test_foreign_origin(self):
+        path = self.project(dim=2)
+        runs = path + "/training-runs"
+        host = "127.0.0.1:%d" % self.server.port
+        for origin in ("http://evil.example", "null", "http://evil.example:%d" % self.server.port, "https://x/" + host, host, ""):
+            foreign = {"Origin": origin}
+            self.problem(self.api.call("POST", runs, headers=foreign), 403, "forbidden")
+            self.problem(self.api.delete(path, headers={**foreign, "If-Match": "*"}), 403, "forbidden")
+            form = {**foreign, "Content-Type": "application/x-www-form-urlencoded"}
+            self.assertEqual(self.api.call("POST", "/v1/projects", b"name=x", headers=form).status, 403)
+            answer = self.api.get(path, headers=foreign, expect=200)
+            self.assertIsNone(answer.header("Access-Control-Allow-Origin"))
+        self.assertEqual(self.api.call("POST", "/v1/projects", b"name=x", type="application/x-www-form-urlencoded").status, 415)
+        self.api.post(path + "/labels", {"labels": []}, headers={"Origin": "http://" + host}, expect=(200, 201))
+        self.api.get(path, expect=200)
+
+
 class AutoAuth(Case):
     """--auth auto on loopback: open until the first token is made, and it says so."""
 
