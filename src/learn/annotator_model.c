@@ -76,7 +76,7 @@ void annotator_model_lay_out(struct annotator_model *model, const struct dims *d
     model->z = arena_floats(arena, dims->Tp, Ep);
     model->h = arena_floats(arena, dims->Tp, Ep);
     model->d_h = arena_floats(arena, dims->Tp, Ep);
-    model->d_v = arena_floats(arena, dims->Tp, 2 * Ep);
+    model->d_v = model->v; /* the weight product of the hidden layer is v's last use: its memory is warm */
     model->sums_v = arena_floats(arena, 2 * Ep, 1);
     (void)amx_size_mul(&elements, dims->Tp, 2 * Ep); /* v of this size was taken above: the arena knows an overflow */
     model->words = arena_u32(arena, (elements / 512 + 1) * RNG_LANES);

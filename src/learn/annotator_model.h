@@ -25,7 +25,7 @@ struct annotator_model {
     float *z;          /* [T][Ep] before BatchNorm */
     float *h;          /* [T][Ep] hidden activation */
     float *d_h;        /* [T][Ep] its gradient, filled by the loss */
-    float *d_v;        /* [T][2Ep] */
+    float *d_v;        /* [T][2Ep] its gradient, in the same memory */
     float *sums_v;     /* [2Ep] */
     uint32_t *words;   /* dropout bits of v */
     uint32_t *touched; /* [Tp] rows of grad_table that are not zero */

@@ -27,7 +27,9 @@ struct phase {
     int first; /* number of its first task in progress reports */
     int n;
     enum amx_status (*run)(struct fit *fit, struct workspace *workspace, int task);
-    int next; /* guarded by the fit's mutex */
+    /* Guarded by the fit's mutex. */
+    int next;
+    int spare; /* threads beyond one per task that no task has as a helper */
 };
 
 struct fit {

@@ -2,7 +2,7 @@
  *
  * One training runs on one thread with single-threaded BLAS; threads take tasks in order. Its random streams come from
  * (seed, stream) alone and tasks share only read-only data, so the number of threads never changes a bit. Workspaces:
- * one per thread, reused from task to task.
+ * one per thread, reused from task to task. Threads beyond one per task help with large confusion outputs (crew.h).
  *
  * A fit stops at the first failure of any task: cancel is read before every batch, and a loss that is not finite
  * ends it before the parameters are touched. */
@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "blas.h"
+#include "crew.h"
 #include "fit.h"
 #include "radam.h"
 #include "settings.h"
@@ -165,7 +167,13 @@ static void *run_tasks(void *argument)
     struct workspace workspace;
     enum amx_status status =
         workspace_init(&workspace, phase->method, phase->layout, &phase->dims, &fit->settings, fit->data.n_rows);
+    bool helped;
 
+    pthread_mutex_lock(&fit->mutex);
+    helped = phase->spare-- > 0 && blas_is_parallel();
+    pthread_mutex_unlock(&fit->mutex);
+    if (status == AMX_OK && helped)
+        workspace.crew = crew_new(); /* NULL only takes longer */
     for (;;) {
         int task;
         pthread_mutex_lock(&fit->mutex);
@@ -179,6 +187,7 @@ static void *run_tasks(void *argument)
             break;
         status = phase->run(fit, &workspace, task);
     }
+    crew_free(workspace.crew);
     workspace_done(&workspace);
     return NULL;
 }
@@ -190,6 +199,7 @@ bool fit_run(struct fit *fit, struct phase *phase)
     pthread_t *threads = wanted > 0 ? calloc((size_t)wanted, sizeof *threads) : NULL;
 
     phase->next = 0;
+    phase->spare = fit->options->threads - phase->n;
     fit->phase = phase;
     while (threads != NULL && started < wanted && pthread_create(&threads[started], NULL, run_tasks, fit) == 0)
         started++;

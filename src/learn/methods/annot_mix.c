@@ -122,6 +122,7 @@ double annot_mix_step(struct workspace *workspace, const struct step_rates *rate
     struct radam_step classes, annotators;
     double loss;
 
+    state->loss.crew = workspace->crew;
     class_model_forward(&state->classes, batch, workspace->class_dropout, workspace->forced);
     annotator_model_forward(&state->annotators, batch, state->classes.u, &workspace->annotator_dropout,
                             workspace->forced);

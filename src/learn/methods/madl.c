@@ -324,6 +324,7 @@ static double step(struct workspace *workspace, const struct step_rates *rates)
     for (size_t t = 0; t < batch->n_labels; t++)
         batch->weight1[t] = state->weights.weight[batch->annotator1[t]] / (float)batch->n_labels;
     head_forward(state, batch, kernels);
+    state->loss.crew = workspace->crew;
     loss = loss_forward(&state->loss, batch, &state->classes, &state->head) + minus_log_prior((double)gamma);
     if (!isfinite(loss))
         return loss;

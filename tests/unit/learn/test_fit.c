@@ -105,6 +105,31 @@ TEST(learn_fit_threads_do_not_matter)
     toy_done(&toy);
 }
 
+/* From 50 classes on a spare thread takes half of the confusion output. */
+TEST(learn_fit_helper_does_not_matter)
+{
+    struct toy toy;
+    struct amx_model *one, *two, *member;
+
+    toy_init(&toy, 80, 6, 60, 5, 31);
+    toy.options.settings.epochs = 2;
+    toy.options.settings.annotator_embedding = 64; /* several slabs */
+    one = toy_fit(&toy);
+    toy.options.threads = 2;
+    two = toy_fit(&toy);
+    CHECK(toy_same_bytes(one, two));
+    amx_model_free(two);
+    amx_model_free(one);
+    toy.options.ensemble = 2;
+    two = toy_fit(&toy);
+    toy.options.threads = 3; /* one of the two members has a helper */
+    member = toy_fit(&toy);
+    CHECK(toy_same_bytes(two, member));
+    amx_model_free(member);
+    amx_model_free(two);
+    toy_done(&toy);
+}
+
 TEST(learn_fit_first_member_is_the_single_fit)
 {
     struct toy toy;
@@ -282,6 +307,17 @@ TEST(learn_fit_cancel)
     toy.options.threads = 2;
     toy.options.ensemble = 3;
     CHECK_INT(amx_fit(&toy.data, &toy.options, NULL, &model, &err), AMX_CANCELLED); /* raised before the start */
+    CHECK(model == NULL);
+    toy_done(&toy);
+    toy_init(&toy, 200, 4, 60, 4, 8); /* with a helper */
+    seen = (struct seen){.ordered = true, .cancel_after = 2};
+    toy.options.progress = watch;
+    toy.options.context = &seen;
+    toy.options.cancel = &seen.cancel;
+    toy.options.settings.epochs = 10000;
+    toy.options.threads = 2;
+    CHECK_INT(amx_fit(&toy.data, &toy.options, NULL, &model, &err), AMX_CANCELLED);
+    CHECK_INT(seen.epochs_ended, 2);
     CHECK(model == NULL);
     toy_done(&toy);
 }
