@@ -63,15 +63,26 @@ static void write_csv(struct buf *out, const struct work *w, size_t i)
     const struct amx_model_info *info = &w->snapshot->info;
     const float *p = w->p_class + i * info->n_classes;
     size_t best = answers_best(p, info->n_classes);
-    char number[NUMBER_TEXT_BYTES];
+    char confidence[NUMBER_TEXT_BYTES];
+    size_t n_confidence = number_float_text(p[best], confidence);
     answers_csv_name(out, instance_batch_name(&w->batch, i), w->batch.rows[i].n_name);
     (void)buf_char(out, ',');
     answers_csv_name(out, info->class_names[best], strlen(info->class_names[best]));
     (void)buf_char(out, ',');
-    (void)buf_append(out, number, number_float_text(p[best], number));
-    for (size_t k = 0; k < info->n_classes; k++) {
-        (void)buf_char(out, ',');
-        (void)buf_append(out, number, number_float_text(p[k], number));
+    (void)buf_append(out, confidence, n_confidence);
+    char *room = buf_reserve(out, info->n_classes * NUMBER_TEXT_BYTES);
+    size_t n = 0;
+    for (size_t k = 0; room != NULL && k < info->n_classes; k++) {
+        room[n++] = ',';
+        if (k == best) {
+            memcpy(room + n, confidence, n_confidence);
+            n += n_confidence;
+        } else {
+            n += number_float_text(p[k], room + n);
+        }
+    }
+    if (room != NULL) {
+        buf_grew(out, n);
     }
     (void)buf_text(out, "\r\n");
 }

@@ -133,18 +133,18 @@ size_t number_double_text(double value, char out[NUMBER_TEXT_BYTES])
  * range. */
 static bool nine_digits(double value, uint32_t *digits, int *exponent)
 {
-    int e = (int)floor(log10(value));
-    if (e < -14 || e > 30)
+    uint64_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    /* floor(log10(2) times the binary exponent): the decimal exponent or one less; the offset keeps it positive. */
+    int e = (((int)(bits >> 52) - 1023 + 4096) * 1233 >> 12) - 1233;
+    if (e < -14 || e > 29)
         return false; /* 10^(8-e) must be in the table: exact */
     double scaled = e <= 8 ? value * powers[8 - e] : value / powers[e - 8];
     if (scaled >= 999999999.5) {
-        scaled /= 10;
         e++;
-    } else if (scaled < 1e8) {
-        scaled *= 10;
-        e--;
+        scaled = e <= 8 ? value * powers[8 - e] : value / powers[e - 8];
     }
-    double whole = floor(scaled), rest = scaled - whole;
+    double whole = (double)(int64_t)scaled, rest = scaled - whole;
     if (rest > 0.4999 && rest < 0.5001)
         return false;
     whole += rest >= 0.5;
@@ -165,8 +165,12 @@ size_t number_float_text(float value, char out[NUMBER_TEXT_BYTES])
 
     if (!(magnitude >= 1e-12 && magnitude <= 1e15) || !nine_digits(magnitude, &digits, &exponent))
         return number_double_text((double)value, out);
-    for (int i = 8; i >= 0; i--, digits /= 10)
-        text[i] = (char)('0' + digits % 10);
+    uint32_t high = digits / 10000, low = digits % 10000; /* two chains of divisions side by side */
+    for (int i = 0; i < 4; i++, high /= 10, low /= 10) {
+        text[4 - i] = (char)('0' + high % 10);
+        text[8 - i] = (char)('0' + low % 10);
+    }
+    text[0] = (char)('0' + high);
     int used = 9;
     while (used > 1 && text[used - 1] == '0')
         used--;
