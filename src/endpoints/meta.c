@@ -155,6 +155,10 @@ static void get_readyz(struct http_request *rq)
         problem_reply_as(rq, PROBLEM_UNAVAILABLE, "Writes are refused: the disk is full or failed. Reading goes on.");
         return;
     }
+    if (stats.busy_seconds > WRITER_STUCK_SECONDS) {
+        problem_reply_as(rq, PROBLEM_UNAVAILABLE, "The thread that writes has not come forward for a minute.");
+        return;
+    }
     http_reply_json(rq, 200,
                     json_pack("{s:s, s:{s:s, s:s}}", "status", "ok", "checks", "started", "ok", "writes", "ok"));
 }

@@ -277,6 +277,8 @@ static void write_store(struct service *service, struct buf *out)
     (void)buf_printf(out, "annotmix_commit_seconds_sum %.9g\nannotmix_commit_seconds_count %llu\n",
                      writer.total_commit_seconds, (unsigned long long)writer.groups);
     gauge(out, "annotmix_last_commit_seconds", "Time of the last commit.", writer.last_commit_seconds);
+    gauge(out, "annotmix_writer_busy_seconds", "How long the writer has been at one thing; 0 when it has nothing to do.",
+          writer.busy_seconds);
     gauge(out, "annotmix_write_read_only", "1 when writes are refused (disk full or failed).",
           writer.read_only ? 1 : 0);
     gauge(out, "annotmix_wal_bytes", "Size of the write-ahead log.", (double)writer.wal_bytes);
@@ -347,6 +349,9 @@ static enum amx_status write_training(struct service *service, struct buf *out)
     snapshots_memory(service->snapshots, &bytes, &n_models);
     gauge(out, "annotmix_models_in_memory", "Models kept in memory.", (double)n_models);
     gauge(out, "annotmix_model_memory_bytes", "Bytes they hold.", (double)bytes);
+    gauge(out, "annotmix_training_silent_seconds",
+          "The longest that a running training has not told of progress; 0 without one.",
+          trainers_silent_seconds(service->trainers));
     gauge(out, "annotmix_trainers", "Trainer threads.", trainers_threads(service->trainers));
     gauge(out, "annotmix_projects", "Projects.", (double)catalog_count(service->catalog));
     return AMX_OK;

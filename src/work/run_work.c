@@ -70,6 +70,7 @@ void run_work_renew_lease(struct run_work *work)
     struct small_job lease = {.job = {.apply = lease_apply, .project_id = work->row.project_id},
                               .run_id = work->row.id};
 
+    atomic_store(&work->seen_ms, now);
     if (now - work->lease_renewed_ms <= RENEW_MS)
         return;
     work->lease_renewed_ms = now;
@@ -344,6 +345,7 @@ void run_work_do(struct run_work *work)
 
     memset(&err, 0, sizeof err);
     work->begun_ms = work->lease_renewed_ms = clock_monotonic_ms();
+    atomic_store(&work->seen_ms, work->begun_ms);
     status = train(work, &err);
     if (status == AMX_OK) {
         metrics_run_ended(work->trainers->config.metrics, run_state_name(RUN_SUCCEEDED),

@@ -363,6 +363,19 @@ unsigned trainers_threads(const struct trainers *t)
     return t->config.threads;
 }
 
+double trainers_silent_seconds(struct trainers *t)
+{
+    int64_t now = clock_monotonic_ms(), oldest = now;
+    (void)pthread_mutex_lock(&t->mu);
+    for (struct run_work *work = t->working; work != NULL; work = work->next) {
+        int64_t seen = atomic_load(&work->seen_ms);
+        if (seen != 0 && seen < oldest)
+            oldest = seen;
+    }
+    (void)pthread_mutex_unlock(&t->mu);
+    return (double)(now - oldest) / 1000;
+}
+
 size_t trainers_run_queue(const struct trainers *t)
 {
     return t->config.run_queue;

@@ -70,6 +70,8 @@ bool trainers_progress(struct trainers *trainers, int64_t run_id, struct run_pro
 void run_progress_done(struct run_progress *progress);
 
 unsigned trainers_threads(const struct trainers *trainers);
+/* Of the run in work that has been silent longest; 0 without one. A run tells of progress at least once an epoch. */
+double trainers_silent_seconds(struct trainers *trainers);
 size_t trainers_run_queue(const struct trainers *trainers); /* the limit, for run_queue_add */
 
 #endif

@@ -4,6 +4,7 @@
 #define WORK_TRAINERS_INT_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 #include "store/runs.h"
 #include "work/run_request.h"
@@ -22,6 +23,7 @@ struct run_work {
     size_t reserved_bytes;        /* guarded by trainers->mu: part of trainers->reserved_bytes */
     int64_t lease_renewed_ms;     /* monotonic */
     int64_t begun_ms;             /* monotonic */
+    _Atomic int64_t seen_ms;      /* monotonic: the last sign of life */
     struct run_work *next;        /* guarded by trainers->mu: runs in work */
 };
 

@@ -23,6 +23,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -73,6 +74,7 @@ struct writer {
     struct writer_stats stats;    /* guarded by mu */
     void (*fatal)(void *context); /* guarded by mu */
     void *fatal_context;
+    _Atomic int64_t busy_since_ms; /* monotonic; 0 = asleep */
     struct {
         writer_idle_fn *step;
         void *context;
@@ -537,6 +539,12 @@ static void refuse_all(struct writer *w, enum amx_status why)
     finish_jobs(w, jobs);
 }
 
+/* The thread begins something. */
+static void beat(struct writer *w)
+{
+    atomic_store(&w->busy_since_ms, clock_monotonic_ms());
+}
+
 static void *writer_main(void *argument)
 {
     struct writer *w = argument;
@@ -544,14 +552,18 @@ static void *writer_main(void *argument)
     bool stopping = false;
 
     while (!stopping) {
+        beat(w);
         int64_t sleep_ms = while_quiet(w);
         (void)pthread_mutex_lock(&w->mu);
-        if (w->stats.queue_depth == 0 && !w->stopping && sleep_ms > 0)
+        if (w->stats.queue_depth == 0 && !w->stopping && sleep_ms > 0) {
+            atomic_store(&w->busy_since_ms, 0);
             sleep_locked(w, sleep_ms);
+        }
         size_t n = take_locked(w, &jobs, false);
         stopping = w->stopping && n == 0;
         (void)pthread_mutex_unlock(&w->mu);
         while (n > 0) {
+            beat(w);
             run_group(w, jobs, n);
             checkpoint_when_long(w);
             enum amx_status why = why_of(w);
@@ -630,6 +642,8 @@ void writer_get_stats(struct writer *writer, struct writer_stats *out)
     (void)pthread_mutex_lock(&writer->mu);
     *out = writer->stats;
     (void)pthread_mutex_unlock(&writer->mu);
+    int64_t since = atomic_load(&writer->busy_since_ms);
+    out->busy_seconds = since != 0 ? (double)(clock_monotonic_ms() - since) / 1000 : 0;
 }
 
 void writer_stop(struct writer *writer)

@@ -32,6 +32,7 @@ struct write_job {
 };
 
 enum {
+    WRITER_STUCK_SECONDS = 60, /* at one thing for so long: not ready */
     WRITER_GROUP_JOBS = 512, /* jobs in one transaction */
     WRITER_BULK_ROWS =
         8192 /* rows of batches in one transaction: bounds how long a single write waits for its COMMIT */
@@ -43,6 +44,7 @@ struct writer_stats {
     double last_commit_seconds, total_commit_seconds;
     int64_t wal_bytes;
     double last_checkpoint_seconds;
+    double busy_seconds; /* since the thread last began something; 0 while it sleeps. Large = stuck, see readyz */
     bool read_only;      /* disk full or corrupt: writes are refused with AMX_FULL / AMX_CORRUPT */
     enum amx_status why; /* AMX_OK, AMX_FULL, AMX_CORRUPT, AMX_IO (fsync failed) */
 };

@@ -407,6 +407,23 @@ TEST(writer_stop_finishes_what_waits)
         CHECK_INT(jobs[i].job.status, AMX_OK);
 }
 
+TEST(writer_tells_how_long_it_has_been_at_one_thing)
+{
+    struct bench b;
+    struct gate gate;
+    struct writer_stats stats = {.busy_seconds = 0};
+
+    setup(&b, 0);
+    close_gate(&gate, b.writer); /* a job that does not come back */
+    while (stats.busy_seconds <= 0.002)
+        writer_get_stats(b.writer, &stats);
+    open_gate(&gate);
+    while (stats.busy_seconds > 0) /* it goes to sleep again */
+        writer_get_stats(b.writer, &stats);
+    CHECK(stats.groups >= 1);
+    teardown(&b);
+}
+
 /* ---- idle work ---- */
 
 struct idle {
