@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 """What poisoned annotators do, as tests/bench/POISONED.md: accuracy lost, and how well reliability tells the attackers.
 
-    poisoned.py --binary build/annotmixd [--repeat 3] [--folds 5] [--results build/poisoned] [--out POISONED.md] [--document] [SET ...]
+    poisoned.py --binary build/annotmixd [--repeat 3] [--folds 5] [--results build/poisoned] [--out POISONED.md] [--document] [--readme] [SET ...]
 
 `annotmixd simulate --attack` adds attackers to a data set until they hold the wanted share of all labels; each attacker goes through
 the instances of one annotator of the set, so most hold few labels, as most of the others do. A running server then trains the
 methods on it, as anybody would, and is asked for reliability. What a run found is kept in the results folder, one JSON file for each
 set, attack, share and seed; what is there is not run again, so that a run that was stopped goes on (`make poisoned`).
---document writes the document of what is there and runs nothing. --folds 0 takes a sixth of the time and leaves the figures that need
+--document writes the document of what is there and runs nothing, --readme prints README's short table. --folds 0 takes a sixth of the time and leaves the figures that need
 folds out. Nothing is tuned: published defaults.
 """
 import argparse
@@ -128,13 +128,28 @@ def mean(values):
     return statistics.mean(values) if values else None
 
 
+def error_of(before, after):
+    """Standard error of the difference of two means; None with one run of either."""
+    if min(len(before), len(after)) < 2:
+        return None
+    return (statistics.variance(before) / len(before) + statistics.variance(after) / len(after)) ** 0.5
+
+
+def loss_text(clean, runs, method, limit):
+    """Points lost with the standard error over seeds, in bold over the limit."""
+    before, after = ([100 * r["accuracy"][method] for r in x] for x in (clean, runs))
+    loss, error = statistics.mean(before) - statistics.mean(after), error_of(before, after)
+    return cell(loss, loss > limit, 1) + (f" +-{error:.1f}" if error is not None else "")
+
+
 def cell(value, bad=False, digits=3):
     text = "-" if value is None else f"{value:.{digits}f}"
     return f"**{text}**" if bad else text
 
 
 def accuracy_table(results, name):
-    clean = {m: mean([r["accuracy"][m] for r in load(results, name, "none", 0)]) for m in METHODS}
+    bare = load(results, name, "none", 0)
+    clean = {m: mean([r["accuracy"][m] for r in bare]) for m in METHODS}
     lines = ["| attack | share | " + " | ".join(METHODS) + " | annot_mix loses |", "|---|---:|" + "---:|" * (len(METHODS) + 1),
              "| none | 0 % | " + " | ".join(cell(100 * clean[m], digits=1) for m in METHODS) + " | |"]
     for attack in ATTACKS:
@@ -142,9 +157,8 @@ def accuracy_table(results, name):
             runs = load(results, name, attack, share)
             if runs:
                 now = {m: mean([r["accuracy"][m] for r in runs]) for m in METHODS}
-                loss = 100 * (clean["annot_mix"] - now["annot_mix"])
                 lines.append(f"| {attack} | {share} % | " + " | ".join(cell(100 * now[m], digits=1) for m in METHODS)
-                             + f" | {cell(loss, loss > ALLOWED.get(share, 100), 1)} |")
+                             + f" | {loss_text(bare, runs, 'annot_mix', ALLOWED.get(share, 100))} |")
     return lines
 
 
@@ -166,8 +180,9 @@ def section(results, name):
     attacked = load(results, name, "collude", 20)
     seeds = len(list(results.glob(f"{name}.collude.40.*.json")))
     own_text = ", ".join(f"{n} ({r['right']} of {r['of']} right)" for n, r in sorted(own.items())) or "nobody"
-    lines = [f"## {name}", "", f"{len(one)} annotators; as bad as attackers by themselves: {own_text}. Seeds 1 to {max(seeds, 1)}. Added at 20 %: "
-             + f"{round(mean([sum(a['added'] for a in r['annotators'].values()) for r in attacked]))} attackers." if attacked else "", "",
+    added = mean([sum(a["added"] for a in r["annotators"].values()) for r in attacked])
+    lines = [f"## {name}", "", f"{len(one)} annotators; as bad as attackers by themselves: {own_text}. Seeds 1 to {max(seeds, 1)}."
+             + (f" Attackers added at 20 %: {added:.0f}." if added else ""), "",
              f"Accuracy on test instances, %; in bold what loses more than {', '.join(f'{p} at {s} %' for s, p in ALLOWED.items())}:", "",
              *accuracy_table(results, name), "",
              f"AUROC of \"is bad\", annotators of at least {MOST_USEFUL} labels, bad are the attackers and the set's own named above; in bold what is below {WANTED} "
@@ -182,12 +197,33 @@ def document(arguments, sets):
     lines = ["# Poisoned annotators", "",
              "Made by `make poisoned` (poisoned.py): attackers are added to real labels, the share is of all labels that come out. The attacks:", "",
              *(f"- {a}: {text}" for a, text in ATTACKS.items()), "",
-             "Attackers of a set of 44 annotators are as many as it takes, each as busy as one of the set. Colluders that hold more than half of "
+             "Points lost are with their standard error over seeds (+-). Colluders that hold more than half of "
              "an instance's labels are the majority there: no method without gold labels can tell who lies, and above 50 % nothing here helps but gold "
              "labels (`gold_use: train`). Figures are means over seeds.", ""]
     for name in names:
         lines += section(arguments.results, name)
     arguments.out.write_text("\n".join(lines).rstrip() + "\n")
+
+
+def readme_table(results, sets):
+    """Of each set and share the worst attack, by name: points that annot_mix loses, and AUROC of its `reliability`."""
+    lines = ["| set | share | annot_mix loses at most | dawid_skene_mixup | majority_vote_mixup | least AUROC of `reliability` |",
+             "|---|---:|---:|---:|---:|---:|"]
+    for name in sets:
+        clean = load(results, name, "none", 0)
+        for share in SHARES if clean else ():
+            found = {a: load(results, name, a, share) for a in ATTACKS}
+            found = {a: runs for a, runs in found.items() if runs}
+            if not found:
+                continue
+            cells = []
+            for m in METHODS:
+                worst = min(found, key=lambda a, m=m, found=found: mean([r["accuracy"][m] for r in found[a]]))
+                cells.append(f"{loss_text(clean, found[worst], m, 100)} ({worst})")
+            least = {a: mean([auroc(r["annotators"], "reliability", True) for r in runs]) for a, runs in found.items()}
+            worst = min(least, key=least.get)
+            lines.append(f"| {name} | {share} % | {' | '.join(cells)} | {least[worst]:.3f} ({worst}) |")
+    return lines
 
 
 def main():
@@ -198,6 +234,7 @@ def main():
     parser.add_argument("--results", type=Path, default=ROOT / "build/poisoned")
     parser.add_argument("--out", type=Path, default=HERE / "POISONED.md")
     parser.add_argument("--document", action="store_true")
+    parser.add_argument("--readme", action="store_true")
     parser.add_argument("sets", nargs="*", metavar="SET")
     arguments = parser.parse_args()
     there = data_sets()
@@ -206,6 +243,8 @@ def main():
     if unknown:
         parser.error(f"no data set {unknown[0]}; there are: {', '.join(there)}")
     sets = {n: there[n] for n in names}
+    if arguments.readme:
+        return print("\n".join(readme_table(arguments.results, there)))
     arguments.results.mkdir(parents=True, exist_ok=True)
     if not arguments.document:
         run_all(arguments, sets)
