@@ -32,6 +32,9 @@ CONTRACT = Contract()
 REPORT = re.compile(
     r"ERROR: \w+Sanitizer|WARNING: ThreadSanitizer|runtime error:|ERROR: LeakSanitizer|Assertion .* failed"
 )
+TOKEN = re.compile(r"amx_[A-Za-z0-9_-]{43}")
+FIRST_TOKEN = "Admin token, shown this once"  # the one line that may hold one
+SENT_SECRETS = set()  # whatever was sent as Authorization by this process
 PATIENCE = 60  # seconds; only a broken program ever waits so long
 DATA = os.path.join(ROOT, "tests", "data")
 
@@ -79,6 +82,14 @@ def command(*words, env=None, check=None, cwd=None, timeout=PATIENCE, stdin=None
             done.err,
         )
     return done
+
+
+def check_secrets(log):
+    """No token, made up or real, stands in a log."""
+    lines = [line for line in log.splitlines() if FIRST_TOKEN not in line]
+    text = "\n".join(lines)
+    found = TOKEN.findall(text) + [secret for secret in SENT_SECRETS if secret in text]
+    assert not found, "a secret in the log: %r" % found[:3]
 
 
 class Server:
@@ -147,6 +158,7 @@ class Server:
         took = time.monotonic() - begin
         log = self.log()
         assert not REPORT.search(log), log[-6000:]
+        check_secrets(log)
         assert status == 0, "exit status %d after SIGTERM; log:\n%s" % (status, log[-3000:])
         return took
 
@@ -216,6 +228,9 @@ class Client:
         if type is not None:
             sent["Content-Type"] = type
         sent.update(headers or {})
+        secret = sent.get("Authorization", "").rpartition(" ")[2]
+        if len(secret) >= 12:  # shorter ones may stand in a log by chance
+            SENT_SECRETS.add(secret)
         if isinstance(body, str):
             body = body.encode()
         response = self._exchange(method, target, body, sent, timeout)
