@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs what is missing of the Debian packages of the given groups; quiet when all is there. `make deps` calls it.
-#   deps.sh [-n] GROUP...     groups: build demo test check bench runtime; -n only prints what is missing
+#   deps.sh [-n] GROUP...     groups: build demo test check bench coverage runtime; -n only prints what is missing
 # Debian 12 and 13 name some libraries differently: "a|b" means the first of them that this release knows.
 # Not Debian? It prints what to install by other means and ends well, so that `make` can try.
 set -eu
@@ -11,6 +11,7 @@ demo='curl jq'
 test='python3 python3-yaml python3-jsonschema curl jq git'
 check='clang libclang-rt-14-dev|libclang-rt-dev valgrind git nginx-light|nginx haproxy python3-venv'
 bench='wrk python3 curl'
+coverage='gcovr'
 runtime='libmicrohttpd12t64|libmicrohttpd12 libjansson4 libsqlite3-0 zlib1g libnettle8t64|libnettle8 libcsv3 libopenblas0-pthread
   libcurl3t64-gnutls|libcurl3-gnutls'
 
@@ -22,8 +23,8 @@ fi
 wanted=
 for group in "$@"; do
     case $group in
-    build | demo | test | check | bench | runtime) eval "wanted=\"\$wanted \$$group\"" ;;
-    *) echo "deps.sh: unknown group $group (build demo test check bench runtime)" >&2 && exit 2 ;;
+    build | demo | test | check | bench | coverage | runtime) eval "wanted=\"\$wanted \$$group\"" ;;
+    *) echo "deps.sh: unknown group $group (build demo test check bench coverage runtime)" >&2 && exit 2 ;;
     esac
 done
 wanted=$(printf '%s\n' $wanted | sort -u)
