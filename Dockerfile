@@ -2,6 +2,8 @@
 #   docker run -d -p 8080:8080 -v annotmix:/data annotmixd
 # The first start without a token prints one admin token to the log, once. To choose it yourself, mount a file with it and name
 # the file:  -v ./admin-token:/run/secrets/admin:ro -e ANNOTMIX_ADMIN_TOKEN_FILE=/run/secrets/admin
+# It needs nothing but /data:  --read-only --cap-drop ALL --security-opt no-new-privileges  work. Backups of its own: mount another
+# volume and name it:  -v backups:/backups -e ANNOTMIX_BACKUP_DIR=/backups/annotmix
 # Keep /data on a named volume: SQLite's WAL needs a local file system with working locks (no NFS, no SMB).
 ARG DEBIAN=trixie
 
@@ -24,7 +26,7 @@ RUN if grep -q VERSION_CODENAME=trixie /etc/os-release; then \
     printf 'Package: *\nPin: release n=sid\nPin-Priority: 1\n' >/etc/apt/preferences.d/sid && apt-get -qq update && \
     apt-get -qq -y --no-install-recommends install libmicrohttpd12t64/sid >/dev/null && \
     rm -rf /etc/apt/sources.list.d/sid.list /etc/apt/preferences.d/sid /var/lib/apt/lists/*; fi
-RUN useradd --uid 10001 --no-create-home --home-dir /data --shell /usr/sbin/nologin annotmix && install -d -o annotmix -g annotmix -m 700 /data
+RUN useradd --uid 10001 --no-create-home --home-dir /data --shell /usr/sbin/nologin annotmix && install -d -o annotmix -g annotmix -m 700 /data /backups
 COPY --from=build /out/usr/bin/annotmixd /usr/bin/annotmixd
 ENV ANNOTMIX_DB=/data/annotmix.db ANNOTMIX_LISTEN=0.0.0.0:8080
 WORKDIR /data

@@ -34,8 +34,8 @@ enum {
     NUMBER_DIGITS = 6,
     MINUTE_MS = 60000
 };
-/* Left free on the disk of the database by a copy that goes to the same disk. */
-#define LEFT_FREE (INT64_C(64) << 20)
+/* Left free on the disk of the database by a copy that goes to the same disk: more than what makes writes stop. */
+#define LEFT_FREE (INT64_C(512) << 20)
 #define NUMBER_MAX UINT64_C(1000000000000)
 
 struct backups {

@@ -142,6 +142,12 @@ class Lint:
             if SQL.search(line):
                 yield f"{name}:{number}: {line.strip()}"
 
+    def rule_bound_parameters(self):
+        """no text is ever put into SQL: values are bound"""
+        for name, number, line in self.each_line([n for n in self.src if n.startswith("src/store/")], True, strings=False):
+            if re.search(r'"[^"]*\b(SELECT|INSERT|UPDATE|DELETE|WHERE|VALUES|PRAGMA|VACUUM|FROM)\b[^"]*%[-0-9.*]*s', line):
+                yield f"{name}:{number}: {line.strip()}"
+
     def rule_comments(self):
         """C comments are /* */; every C file opens with one"""
         for name in self.c:
