@@ -153,9 +153,9 @@ enum amx_status instances_create(struct changes *ch, struct slice name, int64_t 
     return AMX_OK;
 }
 
-static const char SELECT_VECTOR[] = "SELECT vector FROM features WHERE project_id = ?1 AND instance_id = ?2";
-static const char UPSERT_VECTOR[] = "INSERT INTO features (project_id, instance_id, vector) VALUES (?1, ?2, ?3)"
-                                    " ON CONFLICT (project_id, instance_id) DO UPDATE SET vector = excluded.vector";
+static const char SELECT_VECTOR[] = "SELECT vector FROM features WHERE key = (?1 << 32) | ?2";
+static const char UPSERT_VECTOR[] = "INSERT INTO features (key, vector) VALUES ((?1 << 32) | ?2, ?3)"
+                                    " ON CONFLICT (key) DO UPDATE SET vector = excluded.vector";
 static const char SELECT_METADATA[] = "SELECT json FROM instance_metadata WHERE project_id = ?1 AND instance_id = ?2";
 static const char UPSERT_METADATA[] =
     "INSERT INTO instance_metadata (project_id, instance_id, json) VALUES (?1, ?2, ?3)"
@@ -375,7 +375,7 @@ enum amx_status gold_delete(struct changes *ch, struct slice instance, struct am
 
 static const char INSERT_DEPARTED[] = "INSERT INTO departed_instances (project_id, id, name) VALUES (?1, ?2, ?3)";
 static const char DELETE_INSTANCE[] = "DELETE FROM instances WHERE project_id = ?1 AND id = ?2";
-static const char DELETE_VECTOR[] = "DELETE FROM features WHERE project_id = ?1 AND instance_id = ?2";
+static const char DELETE_VECTOR[] = "DELETE FROM features WHERE key = (?1 << 32) | ?2";
 
 static enum amx_status run_of(struct changes *ch, const char *sql, int64_t id, struct amx_error *err)
 {

@@ -16,7 +16,7 @@ static const char NO_INSTANCE[] = "there is no such instance";
 
 #define INSTANCE_COLUMNS "i.id, i.name, i.split, i.awaiting, i.labelled, i.gold, i.gold_at, i.created_at, i.was_train"
 
-static const char SELECT_VECTOR[] = "SELECT vector FROM features WHERE project_id = ?1 AND instance_id = ?2";
+static const char SELECT_VECTOR[] = "SELECT vector FROM features WHERE key = (?1 << 32) | ?2";
 static const char SELECT_METADATA[] = "SELECT json FROM instance_metadata WHERE project_id = ?1 AND instance_id = ?2";
 
 /* Columns 0-7 as above; features and metadata are fetched by key. */

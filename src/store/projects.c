@@ -369,8 +369,9 @@ static const struct {
     {PURGE_ROWS, "DELETE FROM annotator_labels WHERE project_id = ?1 AND (annotator_id, seq) IN"
                  " (SELECT annotator_id, seq FROM annotator_labels WHERE project_id = ?1"
                  " ORDER BY annotator_id, seq LIMIT ?2)"},
-    {PURGE_ROWS, "DELETE FROM features WHERE project_id = ?1 AND instance_id IN"
-                 " (SELECT instance_id FROM features WHERE project_id = ?1 ORDER BY instance_id LIMIT ?2)"},
+    {PURGE_ROWS, "DELETE FROM features WHERE key IN"
+                 " (SELECT key FROM features WHERE key BETWEEN ?1 << 32 AND (?1 << 32) | 4294967295"
+                 " ORDER BY key LIMIT ?2)"},
     {PURGE_ROWS, "DELETE FROM instance_metadata WHERE project_id = ?1 AND instance_id IN"
                  " (SELECT instance_id FROM instance_metadata WHERE project_id = ?1 ORDER BY instance_id LIMIT ?2)"},
     {PURGE_ROWS, "DELETE FROM instances WHERE project_id = ?1 AND name IN"

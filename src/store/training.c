@@ -192,7 +192,7 @@ static enum amx_status read_labels(struct build *b, struct amx_error *err)
 
 static const char SELECT_INSTANCES[] =
     "SELECT id, name, split, awaiting, gold FROM instances WHERE project_id = ?1 ORDER BY name";
-static const char SELECT_VECTOR[] = "SELECT vector FROM features WHERE project_id = ?1 AND instance_id = ?2";
+static const char SELECT_VECTOR[] = "SELECT vector FROM features WHERE key = (?1 << 32) | ?2";
 
 /* What becomes of an instance: 0 nothing, 1 trained on, 2 held. A labelled train instance without features is counted.
  */

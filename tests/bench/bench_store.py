@@ -7,6 +7,7 @@ import threading
 LABELS = 1_000_000  # in a body
 PER = 100           # labels of an instance
 DIM = 384
+NPY_ROWS, NDJSON_ROWS = 200_000, 100_000  # instances in a body
 
 
 def post(bench, server, path, source, media_type):
@@ -74,18 +75,18 @@ def part_instances(bench):
     server = bench.server("features")
     server.must("POST", "/v1/projects", {"name": "b", "classes": ["x", "y"], "feature_dim": DIM})
     for r in range(bench.rounds):
-        path = npy(bench, 200_000, lambda n: binary[n % len(binary)])
+        path = npy(bench, NPY_ROWS, lambda n: binary[n % len(binary)])
         size = path.stat().st_size
         answer, seconds, cpu = post(bench, server, f"/v1/projects/b/instances?id_prefix=n{r}-", path, "application/x-npy")
-        assert answer["created"] == 200_000, answer
+        assert answer["created"] == NPY_ROWS, answer
         bench.add("npy instances of 384 features", "MB/s", size / 1e6 / seconds, ">= 300")
-        bench.add("npy instances: server CPU", "us", cpu / 200_000 * 1e6)
-        path = bench.lines("features", 100_000, lambda n: f'{{"id":"j{r}-{n}","features":{texts[n % len(texts)]}}}\n')
+        bench.add("npy instances: server CPU", "us", cpu / NPY_ROWS * 1e6)
+        path = bench.lines("features", NDJSON_ROWS, lambda n: f'{{"id":"j{r}-{n}","features":{texts[n % len(texts)]}}}\n')
         size = path.stat().st_size
         answer, seconds, cpu = post(bench, server, "/v1/projects/b/instances", path, "application/x-ndjson")
-        assert answer["created"] == 100_000, answer
+        assert answer["created"] == NDJSON_ROWS, answer
         bench.add("NDJSON instances of 384 features", "MB/s", size / 1e6 / seconds, ">= 60")
-        bench.add("NDJSON instances: server CPU", "us", cpu / 100_000 * 1e6)
+        bench.add("NDJSON instances: server CPU", "us", cpu / NDJSON_ROWS * 1e6)
     server.stop()
 
 

@@ -227,8 +227,8 @@ static const struct {
      "SELECT count(*) FROM instances WHERE project_id = ?1 AND gold IS NOT NULL"},
     {"awaiting", "SELECT n_awaiting FROM projects WHERE id = ?1",
      "SELECT count(*) FROM instances i JOIN projects p ON p.id = i.project_id WHERE i.project_id = ?1"
-     " AND p.feature_dim > 0 AND NOT EXISTS (SELECT 1 FROM features f WHERE f.project_id = i.project_id"
-     " AND f.instance_id = i.id)"},
+     " AND p.feature_dim > 0 AND NOT EXISTS (SELECT 1 FROM features f"
+     " WHERE f.key = (i.project_id << 32) | i.id)"},
     {"sum of annotators' labels", "SELECT coalesce(sum(n_labels), 0) FROM annotators WHERE project_id = ?1",
      "SELECT count(*)" LIVE},
     {"annotators whose counters are wrong", "SELECT 0",

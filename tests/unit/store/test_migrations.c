@@ -20,6 +20,7 @@ static const char DATA_OF_1[] =
     "INSERT INTO annotators (project_id, id, name, created_at, n_labels) VALUES (1, 1, 'ana', 1000, 1);"
     "INSERT INTO labels (project_id, seq, instance_id, annotator_id, class, state, given_at, received_at)"
     " VALUES (1, 1, 1, 1, 1, 0, 1000, 1000);"
+    "INSERT INTO features (project_id, instance_id, vector) VALUES (1, 2, x'0000803f00000040');"
     "INSERT INTO models (project_id, number, ready, method, settings, seed, ensemble, label_seq, labels_used,"
     " created_at, n_chunks, size_bytes, sha256, n_classes, population_reliability)"
     " VALUES (1, 1, 1, 'annot_mix', '{}', 1, 1, 1, 1, 1000, 0, 0,"
@@ -79,7 +80,7 @@ TEST(a_file_of_schema_1_is_brought_up_to_date_with_its_data)
     if (f.store == NULL)
         return;
     f.db = store_writer(f.store);
-    CHECK(store_schema_version(f.store) >= 3);
+    CHECK(store_schema_version(f.store) >= 4);
     CHECK_INT(ask(&f, "SELECT count(*) FROM labels WHERE project_id = ?1"), 1);
     CHECK_INT(ask(&f, "SELECT count(*) FROM annotator_labels WHERE project_id = ?1 AND annotator_id = 1 AND seq = 1"),
               1);

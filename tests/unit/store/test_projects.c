@@ -117,7 +117,7 @@ TEST(projects_purge_leaves_nothing_and_nobody_else)
     static const char *const tables[] = {
         "SELECT count(*) FROM labels WHERE project_id = ?1",
         "SELECT count(*) FROM instances WHERE project_id = ?1",
-        "SELECT count(*) FROM features WHERE project_id = ?1",
+        "SELECT count(*) FROM features WHERE key >> 32 = ?1",
         "SELECT count(*) FROM annotators WHERE project_id = ?1",
         "SELECT count(*) FROM departed_instances WHERE project_id = ?1",
         "SELECT count(*) FROM runs WHERE project_id = ?1",
