@@ -100,6 +100,10 @@ static const struct row rows[] = {
      366 * SECONDS_MAX, NULL, "time from one backup to the next"},
     {"--backup-keep", "ANNOTMIX_BACKUP_KEEP", "N", "48", KIND_COUNT, AT(config.backup_keep), 1, 1000000, NULL,
      "backups that are kept; older ones are deleted"},
+    {"--disk-reserve", "ANNOTMIX_DISK_RESERVE", "SIZE", "256M", KIND_SIZE, AT(config.disk_reserve_bytes), 0, 1024 * GIB,
+     NULL, "with less free disk new instances are refused, so that labels go on"},
+    {"--check", "ANNOTMIX_CHECK", "MODE", "auto", KIND_CHOICE, AT(config.check), 0, 0, "auto|full",
+     "full: check the database before ready; auto: beside, when the last process did not stop in order"},
     {"--log-level", "ANNOTMIX_LOG_LEVEL", "LEVEL", "info", KIND_CHOICE, AT(log_level), 0, 0, "debug|info|warn|error",
      "least level that is logged"},
     {"--log-format", "ANNOTMIX_LOG_FORMAT", "FORMAT", "auto", KIND_CHOICE, AT(log_format), 0, 0, "auto|text|json",
@@ -129,6 +133,8 @@ void settings_default(struct settings *out)
     c->run_queue = 1000;
     c->model_memory_bytes = GIB;
     c->run_memory_bytes = physical_memory() / 4 * 3;
+    c->disk_reserve_bytes = 256 * MIB;
+    c->check = "auto";
     c->atomic_lines = 100000;
     c->atomic_bytes = 64 * MIB;
     c->line_bytes = MIB;

@@ -57,6 +57,7 @@ static void tally_done(struct tally *t)
     free(t->right);
     free(t->n);
     free(t->winner);
+    *t = (struct tally){0}; /* a second call does no harm: tally_make may have been the first */
 }
 
 static enum amx_status tally_make(const struct crowd_problem *p, struct tally *t)

@@ -134,8 +134,15 @@ static const struct bulk_kind instances_kind = {
 static const char *const post_query[] = {"atomic", NULL};
 static const char *const npy_query[] = {"atomic", "id_prefix", "split", NULL};
 
+/* Instances are big and can wait; what is left of the disk is for labels. */
 static void start_instances(struct http_request *rq)
 {
+    if (service_disk_is_low(service_of(rq))) {
+        problem_reply_as(rq, PROBLEM_DISK_FULL,
+                         "Less than the disk reserve (%zu bytes) is free: new instances are refused, labels are taken.",
+                         service_of(rq)->config.disk_reserve_bytes);
+        return;
+    }
     const char *type = http_media_type(rq);
     if (strcmp(type, "application/json") != 0)
         (void)bulk_open(rq, &instances_kind, strcmp(type, "application/x-npy") == 0 ? npy_query : post_query,

@@ -80,10 +80,11 @@ enum problem problem_of_status(enum amx_status status)
         return PROBLEM_DISK_FULL;
     case AMX_NO_MEMORY:
         return PROBLEM_NO_MEMORY;
+    case AMX_IO:
+    case AMX_CORRUPT:
+        return PROBLEM_UNAVAILABLE;
     case AMX_OK:
     case AMX_NOT_FINITE:
-    case AMX_CORRUPT:
-    case AMX_IO:
         return PROBLEM_INTERNAL;
     }
     return PROBLEM_INTERNAL;
@@ -158,8 +159,8 @@ static void reply(struct http_request *rq, enum problem problem, uint64_t line, 
     json_t *errors = NULL;
     if (line > 0 || (pointer != NULL && pointer[0] != '\0')) {
         json_t *item = problem_error_item(line, pointer, detail);
-        errors = item == NULL ? NULL : json_array();
-        if (errors == NULL || json_array_append_new(errors, item) != 0) {
+        errors = json_array();
+        if (json_array_append_new(errors, item) != 0) { /* takes the item whatever happens, and either may be NULL */
             /* The answer still says what is wrong, only not where. */
             json_decref(errors);
             errors = NULL;
@@ -175,11 +176,17 @@ static void reply(struct http_request *rq, enum problem problem, uint64_t line, 
 
 void problem_reply_error(struct http_request *rq, enum problem problem, const struct amx_error *err)
 {
-    if (problem == PROBLEM_INTERNAL) {
+    if (problem == PROBLEM_MALFORMED_BODY && err->code == AMX_NO_MEMORY)
+        problem = PROBLEM_NO_MEMORY; /* nobody could look at the body */
+    if (problem == PROBLEM_INTERNAL || err->code == AMX_IO || err->code == AMX_CORRUPT) {
         log_error("request failed", LOG_TEXT("request", http_request_id(rq)),
                   LOG_TEXT("status", amx_status_text(err->code)), LOG_TEXT("why", err->text));
+        /* After a failed fsync nobody knows what is on the disk. */
         reply(rq, problem, 0, NULL,
-              "Nothing was changed by this request; the log has the details under this request id.");
+              problem == PROBLEM_INTERNAL
+                  ? "Nothing was changed by this request; the log has the details under this request id."
+                  : "The database cannot be read or written at the moment, so it is not known whether a write was done; "
+                    "send it again later. The log has the details under this request id.");
         return;
     }
     const char *detail = err->text[0] != '\0' ? err->text : rows[problem].title;

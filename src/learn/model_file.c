@@ -13,6 +13,7 @@
  * decode trusts nothing: hash first, then sizes against the file's own length before anything is allocated, then each
  * tensor against what method and settings imply, in canonical order, nothing between or after. A file that encode made
  * encodes to the same bytes again; a head in another spelling (0.20 for 0.2) becomes ours. */
+#include <errno.h>
 #include <inttypes.h>
 #include <jansson.h>
 #include <math.h>
@@ -138,8 +139,10 @@ static bool add_fold_labels(json_t *entry, const struct amx_model *model, size_t
 static bool add_names(json_t *head, const struct amx_model *model)
 {
     json_t *classes = model->class_names != NULL ? json_array() : json_null(), *annotators = json_array();
+    int failed = json_object_set_new(head, "classes", classes); /* takes it in any case; so the other must be set too */
 
-    if (json_object_set_new(head, "classes", classes) != 0 || json_object_set_new(head, "annotators", annotators) != 0)
+    failed |= json_object_set_new(head, "annotators", annotators);
+    if (failed)
         return false;
     for (size_t i = 0; model->class_names != NULL && i < model->dims.C; i++) {
         if (json_array_append_new(classes, json_string(model->class_names[i])) != 0)
@@ -224,16 +227,23 @@ enum amx_status amx_model_encode(const struct amx_model *model, unsigned char **
                                  struct amx_error *err)
 {
     size_t tensor_bytes = 0, length, start, total;
+    errno = 0; /* Jansson returns NULL for both; this tells a bad name and memory that ran out apart */
     json_t *head = head_of(model, &tensor_bytes);
     char *text = NULL;
     unsigned char *file = NULL, *at;
     enum amx_status status = AMX_OK;
 
+    if (head == NULL && errno == ENOMEM)
+        return amx_fail_memory(err);
     if (head == NULL)
-        return amx_fail(err, AMX_INVALID, "", "A class or annotator name is not valid UTF-8, or memory ran out.");
+        return amx_fail(err, AMX_INVALID, "", "A class or annotator name is not valid UTF-8.");
     text = json_dumps(head, JSON_COMPACT | JSON_REAL_PRECISION(17));
+    length = json_dumpb(head, NULL, 0, JSON_COMPACT | JSON_REAL_PRECISION(17));
     json_decref(head);
-    length = text != NULL ? strlen(text) : 0;
+    if (text == NULL || strlen(text) != length) { /* Jansson can lose a part of it when memory is out */
+        status = amx_fail_memory(err);
+        goto done;
+    }
     start = amx_round_up(HEAD_START + length, ALIGNMENT);
     total = start + tensor_bytes + HASH_BYTES;
     file = text != NULL ? calloc(total, 1) : NULL;
@@ -265,8 +275,11 @@ done:
 
 /* ---- decode ------------------------------------------------------------------------------------------------------ */
 
+/* Or no memory to look at it: a sound file must not be called damaged for that. */
 static enum amx_status corrupt(struct amx_error *err, const char *what)
 {
+    if (errno == ENOMEM)
+        return amx_fail_memory(err);
     return amx_fail(err, AMX_CORRUPT, "", "The model file is damaged: %s.", what);
 }
 
@@ -555,6 +568,22 @@ static enum amx_status build(const json_t *head, const unsigned char *section, s
     return AMX_OK;
 }
 
+/* Jansson's scanner drops characters for which there is no memory and goes on, so what it returns may be another text
+ * than the file's. Two readings that agree are not that. errno tells corrupt() why there is none. */
+static json_t *parse_head(const char *text, size_t n)
+{
+    json_t *head = json_loadb(text, n, JSON_REJECT_DUPLICATES, NULL);
+    json_t *again = json_loadb(text, n, JSON_REJECT_DUPLICATES, NULL);
+    bool differ = (head == NULL) != (again == NULL) || (head != NULL && !json_equal(head, again));
+
+    json_decref(again);
+    if (!differ)
+        return head;
+    json_decref(head);
+    errno = ENOMEM;
+    return NULL;
+}
+
 enum amx_status amx_model_decode(const unsigned char *bytes, size_t n_bytes, struct amx_model **out,
                                  struct amx_error *err)
 {
@@ -563,6 +592,7 @@ enum amx_status amx_model_decode(const unsigned char *bytes, size_t n_bytes, str
     json_t *head;
     enum amx_status status;
 
+    errno = 0; /* see corrupt() */
     if (n_bytes < HEAD_START + HASH_BYTES || memcmp(bytes, MAGIC, sizeof MAGIC) != 0)
         return amx_fail(err, AMX_CORRUPT, "", "This is not a model file: it does not start with AMXMODEL.");
     if (get_u32(bytes + 8) != VERSION)
@@ -582,7 +612,7 @@ enum amx_status amx_model_decode(const unsigned char *bytes, size_t n_bytes, str
     }
     if (length > 0 && memchr(bytes + HEAD_START, 0, length) != NULL) /* Jansson passes over one behind a number */
         return corrupt(err, "its head holds a 0 byte");
-    head = json_loadb((const char *)bytes + HEAD_START, length, JSON_REJECT_DUPLICATES, NULL);
+    head = parse_head((const char *)bytes + HEAD_START, length);
     if (!json_is_object(head)) {
         json_decref(head);
         return corrupt(err, "its head is not a JSON object");

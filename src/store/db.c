@@ -44,6 +44,7 @@ struct db {
     char *wal_path;
     struct db_stmt **table; /* [n_slots] */
     size_t n_slots, n_used;
+    sqlite3_stmt *rollback; /* made when there is memory: going back must not need any */
     uint64_t undone;
     int64_t changes_at_savepoint;
     struct db_attachment attachment;
@@ -170,7 +171,10 @@ static enum amx_status configure(struct db *db, enum db_role role, struct amx_er
     enum amx_status status = db_exec(db, role == DB_WRITER ? WRITER_PRAGMAS : READER_PRAGMAS, err);
     if (role == DB_WRITER)
         (void)sqlite3_wal_hook(h, count_frames, db);
-    return status;
+    if (status != AMX_OK)
+        return status;
+    rc = sqlite3_prepare_v3(h, "ROLLBACK", -1, SQLITE_PREPARE_PERSISTENT, &db->rollback, NULL);
+    return rc == SQLITE_OK ? AMX_OK : fail(db, rc, err);
 }
 
 static enum amx_status open_handle(struct db *db, const char *path, enum db_role role, bool create,
@@ -229,6 +233,7 @@ void db_close(struct db *db)
             free(s);
         }
     }
+    (void)sqlite3_finalize(db->rollback);
     if (db->attachment.free != NULL)
         db->attachment.free(db->attachment.data);
     /* What must not be written any more must not be written on closing either. */
@@ -482,9 +487,10 @@ enum amx_status db_commit(struct db *db, struct amx_error *err)
 void db_rollback(struct db *db)
 {
     db->undone++;
-    if (db_in_transaction(db))
-        (void)sqlite3_exec(db->handle, "ROLLBACK", NULL, NULL,
-                           NULL); /* fails only when there is nothing to roll back */
+    if (db_in_transaction(db)) {
+        (void)sqlite3_step(db->rollback); /* fails only when there is nothing to roll back */
+        (void)sqlite3_reset(db->rollback);
+    }
 }
 
 enum amx_status db_savepoint(struct db *db, struct amx_error *err)

@@ -60,7 +60,7 @@ enum amx_status files_resolve(const char *path, char **out, struct amx_error *er
     }
     real = realpath(folder, NULL);
     if (real == NULL) {
-        status = error_set(err, AMX_IO, "the folder of %s: %s", path, strerror(errno));
+        status = error_set(err, errno == ENOMEM ? AMX_NO_MEMORY : AMX_IO, "the folder of %s: %s", path, strerror(errno));
         goto done;
     }
     (void)buf_text(&text, strcmp(real, "/") == 0 ? "" : real); /* sticky */

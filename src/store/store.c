@@ -271,28 +271,69 @@ void store_backup_stop(struct store *store)
     copying_stop(&store->copying);
 }
 
-enum amx_status store_check(struct store *store, struct amx_error *err)
+/* Names of all tables, one after the other, each with its final 0. */
+static enum amx_status list_tables(struct db *db, struct buf *out, struct amx_error *err)
 {
-    struct db *db = NULL;
-    struct db_stmt *s = NULL;
-    enum amx_status status = store_reader_get(store, &db, err);
+    DB_STMT(s);
+    enum db_step step = DB_ROW;
+    enum amx_status status = db_use(db, "SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name", &s, err);
+
+    while (status == AMX_OK && (status = db_step(s, &step, err)) == AMX_OK && step == DB_ROW) {
+        struct slice name = db_text(s, 0);
+        if (buf_append(out, name.bytes, name.n) != AMX_OK || buf_char(out, '\0') != AMX_OK)
+            status = error_set(err, out->status, "no memory for the check");
+    }
+    return status;
+}
+
+static enum amx_status check_table(struct db *db, const char *table, struct amx_error *err)
+{
+    DB_STMT(s);
+    enum amx_status status = db_use(db, "SELECT quick_check FROM pragma_quick_check(?1) LIMIT 1", &s, err);
 
     if (status != AMX_OK)
         return status;
-    status = db_use(db, "PRAGMA quick_check(1)", &s, err);
-    if (status == AMX_OK)
-        status = db_one(s, NULL, err);
-    if (status == AMX_OK && strcmp(db_text(s, 0).bytes, "ok") != 0)
-        status = error_set(err, AMX_CORRUPT, "quick_check: %s", db_text(s, 0).bytes);
-    db_release(&s);
-    store_reader_put(store, db);
+    db_bind_string(s, 1, table);
+    if ((status = db_one(s, NULL, err)) == AMX_OK && strcmp(db_text(s, 0).bytes, "ok") != 0)
+        status = error_set(err, AMX_CORRUPT, "quick_check of %s: %s", table, db_text(s, 0).bytes);
     return status;
+}
+
+/* Table by table, so that no read transaction lasts longer than one of them: the WAL could not be reset meanwhile. */
+enum amx_status store_check(struct store *store, const bool *stop, struct amx_error *err)
+{
+    struct buf tables = BUF_INIT(1 << 20);
+    struct db *db = NULL;
+    enum amx_status status = store_reader_get(store, &db, err);
+
+    if (status == AMX_OK)
+        status = list_tables(db, &tables, err);
+    for (size_t at = 0; status == AMX_OK && at < tables.n; at += strlen(tables.bytes + at) + 1) {
+        if (stop != NULL && __atomic_load_n(stop, __ATOMIC_ACQUIRE))
+            status = error_set(err, AMX_CANCELLED, "the check was not finished");
+        else
+            status = check_table(db, tables.bytes + at, err);
+    }
+    store_reader_put(store, db);
+    buf_done(&tables);
+    return status;
+}
+
+int64_t store_disk_free(const struct store *store)
+{
+    struct statvfs fs;
+
+    return statvfs(store->path, &fs) == 0 ? (int64_t)fs.f_bavail * (int64_t)fs.f_frsize : INT64_MAX;
+}
+
+bool store_unclean_start(const struct store *store)
+{
+    return store->unclean_start;
 }
 
 void store_get_stats(struct store *store, struct store_stats *out)
 {
     struct store_stats stats = {.unclean_start = store->unclean_start};
-    struct statvfs fs;
     struct stat info;
     int64_t now = clock_monotonic_ms(), oldest = now;
 
@@ -309,8 +350,7 @@ void store_get_stats(struct store *store, struct store_stats *out)
         stats.wal_bytes = db_wal_bytes(store->writer);
     if (stat(store->path, &info) == 0)
         stats.db_bytes = (int64_t)info.st_size;
-    if (statvfs(store->path, &fs) == 0)
-        stats.disk_free_bytes = (int64_t)fs.f_bavail * (int64_t)fs.f_frsize;
+    stats.disk_free_bytes = store_disk_free(store);
     *out = stats;
 }
 

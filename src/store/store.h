@@ -45,8 +45,13 @@ AMX_CHECK enum amx_status store_backup(struct store *store, const char *to, stru
  * until store_backup is back. */
 void store_backup_stop(struct store *store);
 
-/* PRAGMA quick_check on a read connection; slow on big files. AMX_CORRUPT with the first finding. Any thread. */
-AMX_CHECK enum amx_status store_check(struct store *store, struct amx_error *err);
+/* quick_check of every table on a read connection; slow on big files. AMX_CORRUPT with the first finding; AMX_CANCELLED
+ * when *stop (atomic; NULL allowed) became true. Any thread. */
+AMX_CHECK enum amx_status store_check(struct store *store, const bool *stop, struct amx_error *err);
+/* Bytes that may still be written where the database lies; INT64_MAX when that cannot be told. Any thread. */
+int64_t store_disk_free(const struct store *store);
+/* The last process did not stop in order. */
+bool store_unclean_start(const struct store *store);
 
 struct store_stats {
     int64_t wal_bytes, db_bytes;

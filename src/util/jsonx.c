@@ -14,16 +14,57 @@ static const size_t dump_flags = JSON_COMPACT | JSON_REAL_PRECISION(9) | JSON_EN
 
 /* ---- loading ---------------------------------------------------------------------------------------------------- */
 
+/* Jansson's scanner drops characters for which its buffer cannot grow, and goes on: the text then seems broken, or means
+ * something else, or (a long number) an assertion ends the process. So while a text is read, failures are noted on the
+ * way to malloc, and small requests are served once more from a reserve; the result is thrown away in any case. */
+enum { RESERVE_BYTES = 4096 };
+static _Thread_local bool parsing, memory_failed;
+static _Thread_local size_t reserve_used;
+static _Thread_local _Alignas(16) char reserve[RESERVE_BYTES];
+
+static void *watched_malloc(size_t n)
+{
+    void *memory = malloc(n);
+
+    if (memory != NULL || !parsing)
+        return memory;
+    memory_failed = true;
+    if (n > RESERVE_BYTES - reserve_used)
+        return NULL;
+    memory = reserve + reserve_used;
+    reserve_used += (n + 15) / 16 * 16; /* a multiple of 16 to the end, like RESERVE_BYTES */
+    return memory;
+}
+
+static void watched_free(void *memory)
+{
+    uintptr_t at = (uintptr_t)memory, from = (uintptr_t)reserve;
+
+    if (at < from || at >= from + RESERVE_BYTES)
+        free(memory);
+}
+
+__attribute__((constructor)) static void watch_memory(void)
+{
+    json_set_alloc_funcs(watched_malloc, watched_free);
+}
+
 enum amx_status jsonx_load(const char *text, size_t n, json_t **out, struct amx_error *err)
 {
     json_error_t why;
     /* Jansson 2.14 passes over a 0 byte behind a number or a word; in JSON it can stand nowhere. */
     if (n > 0 && memchr(text, 0, n) != NULL)
         return error_set(err, AMX_INVALID, "not JSON: it holds a 0 byte");
+    memory_failed = false;
+    reserve_used = 0;
+    parsing = true;
     json_t *json = json_loadb(n > 0 ? text : "", n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &why);
+    parsing = false;
+    if (memory_failed) {
+        json_decref(json);
+        return error_set(err, AMX_NO_MEMORY, "out of memory");
+    }
     if (json == NULL) {
-        if (json_error_code(&why) == json_error_out_of_memory)
-            return error_set(err, AMX_NO_MEMORY, "out of memory");
         if (n == 0)
             return error_set(err, AMX_INVALID, "the body is empty; JSON is expected");
         /* Jansson quotes the text near the place; it may be anything, so only the first words of the message are kept.

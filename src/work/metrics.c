@@ -284,6 +284,9 @@ static void write_store(struct service *service, struct buf *out)
     gauge(out, "annotmix_wal_bytes", "Size of the write-ahead log.", (double)writer.wal_bytes);
     gauge(out, "annotmix_database_bytes", "Size of the database file.", (double)store.db_bytes);
     gauge(out, "annotmix_disk_free_bytes", "Free bytes where the database lies.", (double)store.disk_free_bytes);
+    gauge(out, "annotmix_database_check",
+          "quick_check at the start: 0 not needed, 1 under way, 2 whole, 3 corrupt, 4 could not be done.",
+          __atomic_load_n(&service->check, __ATOMIC_ACQUIRE));
     gauge(out, "annotmix_oldest_reader_seconds", "Age of the oldest read connection in use.",
           store.oldest_reader_seconds);
 }

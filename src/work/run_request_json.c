@@ -106,11 +106,16 @@ json_t *run_request_json(const struct run_request *request)
 
 char *run_request_settings_text(const struct run_request *request)
 {
+    const size_t flags = JSON_COMPACT | JSON_REAL_PRECISION(EXACT_DIGITS);
     json_t *object = all_settings_json(request);
     char *text = NULL;
 
     if (!run_request_is_auto(request) || json_object_set_new(object, "auto", run_auto_json(&request->automatic)) == 0)
-        text = object != NULL ? json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION(EXACT_DIGITS)) : NULL;
+        text = object != NULL ? json_dumps(object, flags) : NULL;
+    if (text != NULL && strlen(text) != json_dumpb(object, NULL, 0, flags)) {
+        free(text); /* Jansson can lose a part of it when memory is out */
+        text = NULL;
+    }
     json_decref(object);
     return text;
 }

@@ -23,15 +23,13 @@ static json_t *count_json(int64_t n)
     return n >= 0 ? json_integer(n) : json_null();
 }
 
-/* Stored JSON text; `otherwise` (taken) when there is none. */
+/* Stored JSON text; `otherwise` (taken) when there is none. NULL when memory is out. */
 static json_t *stored_json(struct slice text, json_t *otherwise)
 {
-    json_t *json = text.bytes != NULL ? json_loadb(text.bytes, text.n, JSON_DECODE_ANY, NULL) : NULL;
-
-    if (json == NULL)
+    if (text.bytes == NULL)
         return otherwise;
     json_decref(otherwise);
-    return json;
+    return json_loadb(text.bytes, text.n, JSON_DECODE_ANY, NULL);
 }
 
 static json_t *curve_json(const struct run_progress *progress)

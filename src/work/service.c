@@ -1,9 +1,11 @@
 /* service.c - starts and stops what serves, in one order: store, writer, catalog, snapshots, trainers; and back. */
 #include "work/service.h"
 
+#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "store/store.h"
@@ -17,6 +19,10 @@
 #include "work/trainers.h"
 #include "work/writer.h"
 
+enum {
+    CHECK_WAIT_SECONDS = 2
+};
+
 /* In the writer's thread, once: fsync failed, so nothing this process writes can be trusted to reach the disk. The
  * process ends in order (readers get their answers, writers 5xx) and its exit status asks for a new start. */
 static void on_fatal(void *context)
@@ -26,6 +32,49 @@ static void on_fatal(void *context)
     log_error("the disk refused an fsync: the service ends, start it again");
     __atomic_store_n(&service->failed, true, __ATOMIC_RELEASE);
     (void)kill(getpid(), SIGTERM); /* to ourselves: cannot fail */
+}
+
+/* quick_check of the whole file. What it finds makes the store read-only: answers go on, nothing is made worse. */
+static void check_database(struct service *service)
+{
+    struct amx_error err = {.code = AMX_OK};
+    int64_t began = clock_monotonic_ms();
+    int found = CHECK_OK;
+
+    __atomic_store_n(&service->check, CHECK_RUNNING, __ATOMIC_RELEASE);
+    enum amx_status status = store_check(service->store, &service->stop_check, &err);
+    double seconds = (double)(clock_monotonic_ms() - began) / 1000;
+    if (status == AMX_OK) {
+        log_info("the database is whole", LOG_REAL("seconds", seconds));
+    } else if (status == AMX_CORRUPT) {
+        found = CHECK_CORRUPT;
+        writer_refuse(service->writer, AMX_CORRUPT);
+        log_error("database corrupt: read-only for good; restore a backup", LOG_TEXT("why", err.text));
+    } else {
+        found = status == AMX_CANCELLED ? CHECK_NONE : CHECK_FAILED;
+        log_warn("the database was not checked", LOG_TEXT("why", err.text));
+    }
+    __atomic_store_n(&service->check, found, __ATOMIC_RELEASE);
+}
+
+static void *checker_main(void *argument)
+{
+    check_database(argument);
+    return NULL;
+}
+
+/* Before ready when it was asked for, beside the service after a process that did not stop in order. */
+static void start_check(struct service *service)
+{
+    if (service->config.check != NULL && strcmp(service->config.check, "full") == 0)
+        check_database(service);
+    else if (store_unclean_start(service->store))
+        service->has_checker = pthread_create(&service->checker, NULL, checker_main, service) == 0;
+}
+
+bool service_disk_is_low(const struct service *service)
+{
+    return store_disk_free(service->store) < (int64_t)service->config.disk_reserve_bytes;
 }
 
 static enum amx_status start_trainers(struct service *service, struct amx_error *err)
@@ -64,7 +113,22 @@ static enum amx_status start(struct service *service, struct amx_error *err)
         (status = snapshots_open(service->store, service->config.model_memory_bytes, &service->snapshots, err)) !=
             AMX_OK)
         return status;
-    return start_trainers(service, err);
+    if ((status = start_trainers(service, err)) == AMX_OK)
+        start_check(service);
+    return status;
+}
+
+/* False: it is in the middle of a big table and cannot be waited for. */
+static bool stop_check(struct service *service)
+{
+    struct timespec until;
+
+    if (!service->has_checker)
+        return true;
+    __atomic_store_n(&service->stop_check, true, __ATOMIC_RELEASE);
+    (void)clock_gettime(CLOCK_REALTIME, &until); /* always there on Linux */
+    until.tv_sec += CHECK_WAIT_SECONDS;
+    return pthread_timedjoin_np(service->checker, NULL, &until) == 0;
 }
 
 enum amx_status service_start(const struct service_config *config, struct service **out, struct amx_error *err)
@@ -119,6 +183,8 @@ void service_stop(struct service *service)
     trainers_stop(service->trainers);
     if (service->writer != NULL)
         writer_stop(service->writer);
+    if (!stop_check(service))
+        return; /* everything is written; what is open the process's end closes, and the next start checks again */
     trainers_free(service->trainers);
     snapshots_close(service->snapshots);
     catalog_close(service->catalog);

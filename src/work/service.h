@@ -3,6 +3,7 @@
 #ifndef WORK_SERVICE_H
 #define WORK_SERVICE_H
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -29,6 +30,8 @@ struct service_config {
     size_t run_queue;               /* 1,000 queued runs */
     size_t model_memory_bytes;      /* 1 GiB: snapshots kept in memory */
     size_t run_memory_bytes;        /* 75 % of RAM: a run that needs more is refused */
+    size_t disk_reserve_bytes;      /* 256 MiB: with less free disk new instances are refused, labels are not */
+    const char *check;              /* auto | full: the database's quick_check at the start */
     size_t atomic_lines;            /* 100,000 */
     size_t atomic_bytes;            /* 64 MiB */
     size_t line_bytes;              /* 1 MiB: NDJSON and CSV */
@@ -39,6 +42,14 @@ struct service_config {
     unsigned backup_every_seconds;  /* 3,600 */
     unsigned backup_keep;           /* 48 */
     struct http_limits http;
+};
+
+enum service_check {
+    CHECK_NONE, /* not asked for: the last process stopped in order */
+    CHECK_RUNNING,
+    CHECK_OK,
+    CHECK_CORRUPT,
+    CHECK_FAILED /* could not be done */
 };
 
 struct service {
@@ -55,6 +66,9 @@ struct service {
     volatile int stopping;            /* atomic; long calculations for an answer look at it and give up */
     bool auth_required;               /* atomic; by --auth, the address, and whether a token exists */
     bool ready;                       /* atomic */
+    pthread_t checker;                /* runs the check in the background; joined when has_checker */
+    bool has_checker, stop_check;     /* stop_check: atomic */
+    int check;                        /* atomic; enum service_check */
     bool failed;                      /* atomic; an fsync failed: the process got SIGTERM from itself, exit with 75 */
 };
 
@@ -70,6 +84,8 @@ AMX_CHECK enum amx_status service_start_backups(struct service *service, struct 
 /* Stops the backups and the trainers (runs go back to queued) while the writer lives, then the writer (checkpoint), then the rest.
  * The HTTP servers must have stopped before, except that http_server_stop of suspended writes needs the writer: call
  * service_stop_trainers first, then http_server_stop, then this. NULL allowed. */
+/* True when there is less free disk than the reserve: what is big and can wait is refused. */
+bool service_disk_is_low(const struct service *service);
 void service_stop_trainers(struct service *service);
 void service_stop(struct service *service);
 

@@ -256,10 +256,13 @@ static enum amx_status apply_group(struct db *db, struct write_job *jobs, size_t
     return status;
 }
 
-/* What the others of a group are told when it failed: full stays full, anything else is "send it again". */
-static void word_failure(enum amx_status status, struct amx_error *err)
+/* What the others of a group are told when it failed: full stays full, anything else is "send it again". After a failed
+ * fsync the COMMIT may stand all the same when the file is opened again, so nothing is promised. */
+static void word_failure(const struct db *db, enum amx_status status, struct amx_error *err)
 {
-    if (status == AMX_FULL)
+    if (db_must_stop(db))
+        (void)error_set(err, AMX_IO, "an fsync failed: it is not known whether this was written; send it again");
+    else if (status == AMX_FULL)
         (void)error_set(err, AMX_FULL, "the disk is full; nothing was written");
     else
         (void)error_set(err, AMX_BUSY, "the database could not commit; nothing was written, send it again");
@@ -318,7 +321,7 @@ static void run_group(struct writer *w, struct write_job *jobs, size_t n)
         struct amx_error told;
         db_rollback(w->db);
         note_failure(w, status, &err);
-        word_failure(status, &told);
+        word_failure(w->db, status, &told);
         fail_jobs(jobs, &told);
     }
     w->wal_dirty = true;
@@ -635,6 +638,16 @@ enum amx_status writer_on_idle(struct writer *writer, writer_idle_fn *step, void
     }
     (void)pthread_mutex_unlock(&writer->mu);
     return status;
+}
+
+void writer_refuse(struct writer *writer, enum amx_status why)
+{
+    (void)pthread_mutex_lock(&writer->mu);
+    if (writer->stats.why == AMX_OK || writer->stats.why == AMX_FULL) {
+        writer->stats.why = why;
+        writer->stats.read_only = true;
+    }
+    (void)pthread_mutex_unlock(&writer->mu);
 }
 
 void writer_get_stats(struct writer *writer, struct writer_stats *out)

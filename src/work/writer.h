@@ -65,6 +65,8 @@ void writer_on_fatal(struct writer *writer, void (*fatal)(void *context), void *
  * submitting. At most 4. */
 typedef enum amx_status writer_idle_fn(struct db *db, void *context, bool *worked, struct amx_error *err);
 AMX_CHECK enum amx_status writer_on_idle(struct writer *writer, writer_idle_fn *step, void *context);
+/* Read-only for good, because somebody else found that the database is damaged (why: AMX_CORRUPT). Any thread. */
+void writer_refuse(struct writer *writer, enum amx_status why);
 void writer_get_stats(struct writer *writer, struct writer_stats *out);
 /* Finishes what waits, checkpoints, ends the thread. Submitting during or after it gives AMX_BUSY. */
 void writer_stop(struct writer *writer);

@@ -18,6 +18,11 @@ struct fault_control *fault_control(void)
     return control;
 }
 
+void fault_control_use(struct fault_control *page)
+{
+    control = page;
+}
+
 __attribute__((constructor)) static void map_control(void)
 {
     const char *path = getenv("ANNOTMIX_FAULT");

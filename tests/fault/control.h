@@ -40,8 +40,12 @@ struct fault_control {
     int64_t wall_shift_ms;           /* added to CLOCK_REALTIME */
 };
 
+/* alloc.c: tells on standard error who allocated what is still there of what was traced. */
+void alloc_tell_leaks(void);
 /* NULL when nothing is to be broken. */
 struct fault_control *fault_control(void);
+/* Instead of the environment's page; for programs that break themselves. */
+void fault_control_use(struct fault_control *page);
 /* True when this call of this kind must fail. */
 int fault_hits(enum fault_kind kind);
 /* The default VFS from here on is the one that breaks; called before main. */

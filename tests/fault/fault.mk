@@ -8,11 +8,16 @@ FAULT_PY    = $(PYTHON) tests/fault/$(1).py --binary $(FAULT_BIN) $(FAULT_SEED)
 SOAK_PY     = $(PYTHON) tests/fault/$(1).py --binary $(FAULT_BIN) --log $(BUILD)/soak/$(2).jsonl
 $(FAULT_BIN): $(CMD_OBJS) $(ROOM_OBJS) $(AMX_OBJS) $(FAULT_OBJS)
 	$(Q)mkdir -p $(@D) && $(CC) -pie $(ALL_LDFLAGS) $(FAULT_WRAP) -o $@ $^ $(LIBS)
-build-all: $(FAULT_BIN)
+TORTURE_BIN  := $(O)/fault/torture
+TORTURE_OBJS := $(patsubst tests/%.c,$(O)/tests/%.o,$(wildcard tests/fault/torture/*.c))
+$(TORTURE_BIN): $(filter-out $(O)/main.o,$(CMD_OBJS)) $(ROOM_OBJS) $(AMX_OBJS) $(FAULT_OBJS) $(TORTURE_OBJS)
+	$(Q)mkdir -p $(@D) && $(CC) -pie $(ALL_LDFLAGS) $(FAULT_WRAP) -o $@ $^ $(LIBS)
+build-all: $(FAULT_BIN) $(TORTURE_BIN)
 
-test-fault: $(FAULT_BIN) ## the fault-injecting build: power cuts, disk errors, failed allocations; each mutant must be noticed (<= 4 minutes)
+test-fault: $(FAULT_BIN) $(TORTURE_BIN) ## the fault-injecting build: power cuts, disk errors, failed allocations; each mutant must be noticed (<= 4 minutes)
 	@$(TALLY) fault '$(call FAULT_PY,kill9) --cycles 5 --mutant' '$(call FAULT_PY,power_cut) --cuts 40' \
-	  '$(call FAULT_PY,power_cut) --cuts 20 --mutant'
+	  '$(call FAULT_PY,power_cut) --cuts 20 --mutant' '$(call FAULT_PY,torture) --torture $(TORTURE_BIN) --sample 20' \
+	  '$(call FAULT_PY,disk_errors) --calls 10 --jobs 6'
 test-proxies: $(BIN)/annotmixd ; @$(PYTHON) tests/fault/front_raw.py --binary $(BIN)/annotmixd --work $(BUILD)/libmicrohttpd $(or $(PROXIES),--library trixie --library sid) ## the raw requests behind nginx and haproxy, and on Debian 13's and the newest libmicrohttpd (T9)
 test-shutdown: $(BIN)/annotmixd ; @$(PYTHON) tests/fault/front_shutdown.py --binary $(BIN)/annotmixd $(FAULT_SEED) $(or $(SHUTDOWN),--streams 30 --uploads 15) ## SIGTERM under streams, uploads, a training and writers: ends at once, nothing lost or torn (T13)
 test-load: $(BIN)/annotmixd ## slow clients beside a good one, twice the connections, predict + label + train (T10, T11, T12 in small)
@@ -23,4 +28,6 @@ soak-t12: $(BIN)/annotmixd ; @$(PYTHON) tests/fault/soak_mixed.py --binary $(BIN
 soak-t13: ; @$(SUBMAKE) test-shutdown SHUTDOWN='--rounds 10' ## release run: 100 streams, 50 uploads, ten times (SAN=address,undefined too)
 soak-t1: $(FAULT_BIN) ; @$(call SOAK_PY,kill9,t1) --cycles 1000 ## release run: 1,000 kills
 soak-t2: $(FAULT_BIN) ; @$(call SOAK_PY,power_cut,t2) --cuts 2000 ## release run: 2,000 power cuts
-.PHONY: test-fault test-proxies test-shutdown test-load soak-t10 soak-t12 soak-t13 soak-t1 soak-t2
+soak-t3: $(FAULT_BIN) ; @$(call SOAK_PY,disk_errors,t3) --calls 300 --jobs 8 ## release run: disk errors at each of 300 calls
+soak-t4: $(FAULT_BIN) $(TORTURE_BIN) ; @$(call SOAK_PY,torture,t4) --torture $(TORTURE_BIN) ## release run: every allocation of every scenario
+.PHONY: test-fault test-proxies test-shutdown test-load soak-t10 soak-t12 soak-t13 soak-t1 soak-t2 soak-t3 soak-t4

@@ -134,9 +134,16 @@ def check(server, ledger):
 def one_file(binary, folder, rng, n_cuts, mutant, log):
     """n_cuts cuts of one database; returns (cuts by place, acknowledged labels)."""
     control = Control(Path(folder) / "control")
-    control.track = 1
+    control.track, control.cut_seed = 1, rng.randrange(1 << 62)
     ledger, places, db = Ledger(), {}, Path(folder) / "cut.db"
-    server = start(binary, db, control, log)
+    server = None
+    for cut_at in [rng.randint(1, 250) for _ in range(3)] + [0]:  # also while the database is made
+        control.cut_at = cut_at
+        server = start(binary, db, control, log)
+        if cut_at > 0:
+            if server is not None:
+                server.kill()
+            put_images(db)
     try:
         server.must("POST", "/v1/projects", {"name": "k", "classes": CLASSES, "feature_dim": 8})
         server.must("POST", "/v1/projects/k/instances", {"instances": [

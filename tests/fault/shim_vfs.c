@@ -124,7 +124,13 @@ static void make_durable(struct shadow *s)
             put(s, (size_t)change->at, change->bytes, change->n);
     }
     forget_changes(s);
-    s->there_durably = s->there;
+}
+
+/* All files lie in one folder. */
+static void make_names_durable(void)
+{
+    for (int i = 0; i < SHADOWS; i++)
+        shadows[i].there_durably = shadows[i].there;
 }
 
 static void read_whole(struct shadow *s)
@@ -312,6 +318,8 @@ static int shim_sync(sqlite3_file *file, int flags)
     (void)pthread_mutex_lock(&mu);
     tick();
     make_durable(f->shadow);
+    if (!f->shadow->there_durably)
+        make_names_durable(); /* "unix" syncs the folder with the first sync of a new journal or WAL */
     (void)pthread_mutex_unlock(&mu);
     return SQLITE_OK;
 }
@@ -434,7 +442,7 @@ static int shim_delete(sqlite3_vfs *vfs, const char *path, int sync_folder)
         shadow->there = false;
         tick();
         if (sync_folder)
-            make_durable(shadow);
+            make_names_durable();
     }
     int rc = unix_vfs->xDelete(unix_vfs, path, sync_folder);
     (void)pthread_mutex_unlock(&mu);

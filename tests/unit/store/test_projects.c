@@ -172,7 +172,7 @@ TEST(projects_purge_leaves_nothing_and_nobody_else)
     CHECK(counters_hold(&f));
     for (size_t i = 0; i < sizeof(tables) / sizeof(tables[0]); i++)
         CHECK(ask(&f, tables[i]) > 0);
-    CHECK_INT(store_check(f.store, &f.err), AMX_OK);
+    CHECK_INT(store_check(f.store, NULL, &f.err), AMX_OK);
     fixture_done(&f);
 }
 

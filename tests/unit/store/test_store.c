@@ -270,7 +270,7 @@ TEST(store_backup_is_a_whole_database)
     store_reader_put(copy, db);
     store_close(copy);
     CHECK_INT(store_open(to, NULL, &copy, &f.err), AMX_OK);
-    CHECK_INT(store_check(copy, &f.err), AMX_OK);
+    CHECK_INT(store_check(copy, NULL, &f.err), AMX_OK);
     store_close(copy);
     CHECK_INT(store_backup(f.store, "/proc/self/nothing/x", &f.err), AMX_IO);
     fixture_done(&f);
@@ -321,7 +321,7 @@ TEST(store_finds_a_flipped_page)
     CHECK(pwrite(fd, page, sizeof(page), (page_number - 1) * 4096) == 4096);
     CHECK(close(fd) == 0);
     CHECK_INT(store_open(f.path, NULL, &f.store, &f.err), AMX_OK);
-    CHECK_INT(store_check(f.store, &f.err), AMX_CORRUPT);
+    CHECK_INT(store_check(f.store, NULL, &f.err), AMX_CORRUPT);
     fixture_done(&f);
 }
 
@@ -379,7 +379,7 @@ TEST(store_keeps_what_was_committed_over_kill_9)
         CHECK(kept >= acknowledged && kept <= acknowledged + 1);
         CHECK_INT(ask(&f, "SELECT count(*) FROM labels WHERE project_id = ?1"), kept);
         CHECK(counters_hold(&f));
-        CHECK_INT(store_check(f.store, &f.err), AMX_OK);
+        CHECK_INT(store_check(f.store, NULL, &f.err), AMX_OK);
         acknowledged = kept;
     }
     CHECK(acknowledged > 300);

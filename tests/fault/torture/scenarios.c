@@ -1,0 +1,252 @@
+/* scenarios.c - what is tortured: the learner, the aggregation, the store, the commands. (Endpoints: torture.py.)
+ *
+ * Data are small: what counts is how many different places allocate, not how much they do.
+ */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "../../../src/cmd.h"
+#include "crowd/aggregate.h"
+#include "store/store.h"
+#include "torture.h"
+#include "util/csv_rows.h"
+#include "util/jsonx.h"
+
+enum { N = 24, D = 3, C = 2, A = 4, L = 2 * N, WORDS = 24, MOST = 80 };
+
+static float features[N * D];
+static uint32_t instances[L], annotators[L], classes[L];
+static int32_t gold[N];
+static uint32_t folds[N];
+
+static void make_data(void)
+{
+    for (uint32_t i = 0; i < N; i++) {
+        for (uint32_t d = 0; d < D; d++)
+            features[i * D + d] = (float)((i * 7 + d * 3) % 11) - 5.0F + (i % 2 == 0 ? 3.0F : 0.0F);
+        gold[i] = (int32_t)(i % C);
+        folds[i] = (i / 2) % 2;
+        for (uint32_t l = 0; l < 2; l++) {
+            instances[2 * i + l] = i;
+            annotators[2 * i + l] = (i + l * (1 + i % 3)) % A;
+            classes[2 * i + l] = (i * 5 + l) % 7 == 0 ? (i + 1) % C : i % C;
+        }
+    }
+}
+
+/* ---- learner ---- */
+
+static enum amx_status predict(const struct amx_model *model)
+{
+    static float p_class[N * C], p_perf[N * A], p_annotation[N * A * C], p_confusion[N * A * C * C];
+    static const uint32_t all[A] = {0, 1, 2, 3};
+    const struct amx_prediction out = {p_class, p_perf, p_annotation, p_confusion};
+
+    return amx_predict(model, features, N, all, A, &out, NULL);
+}
+
+static enum amx_status fit(const char *method, int n_folds, int ensemble)
+{
+    const struct amx_data data = {.n_instances = N, .n_features = D, .n_classes = C, .n_annotators = A, .n_labels = L,
+                                  .features = features, .label_instance = instances, .label_annotator = annotators,
+                                  .label_class = classes, .gold = gold, .fold = n_folds > 1 ? folds : NULL};
+    struct amx_fit_options options = {.method = method, .seed = 1, .ensemble = ensemble, .threads = 1, .folds = n_folds};
+    struct amx_fit_report report = {0};
+    struct amx_model *model = NULL;
+    unsigned char *bytes = NULL;
+    size_t n_bytes = 0;
+
+    amx_settings_default(D, &options.settings);
+    options.settings.epochs = 2;
+    options.settings.n_hidden = 1;
+    options.settings.hidden[0] = 4;
+    options.settings.annotator_embedding = 2;
+    enum amx_status status = amx_fit(&data, &options, &report, &model, NULL);
+    if (status != AMX_OK)
+        return status;
+    status = predict(model);
+    if (status == AMX_OK)
+        status = amx_model_encode(model, &bytes, &n_bytes, NULL);
+    amx_free(bytes);
+    amx_free(report.loss_curve);
+    amx_model_free(model);
+    return status;
+}
+
+static enum amx_status fit_one(const char *method)
+{
+    return fit(method, 0, 1);
+}
+
+static enum amx_status fit_folds(const char *method)
+{
+    return fit(method, 2, 2);
+}
+
+/* ---- aggregation ---- */
+
+static enum amx_status aggregate_labels(const char *method)
+{
+    const struct crowd_labels labels = {N, A, C, L, instances, annotators, classes};
+    const struct aggregate_options options = {.seed = 1, .rounds = 3};
+    static double posterior[N * C], reliability[A];
+
+    return aggregate(&labels, method, &options, posterior, reliability, NULL, NULL);
+}
+
+/* ---- store ---- */
+
+static char db_path[64], copy_path[80];
+
+static void remove_db(const char *path)
+{
+    static const char *const suffixes[] = {"", "-wal", "-shm", "-journal", ".lock", ".sock", ".tmp"};
+    char name[128];
+
+    for (size_t i = 0; i < sizeof suffixes / sizeof suffixes[0]; i++) {
+        (void)snprintf(name, sizeof name, "%s%s", path, suffixes[i]);
+        (void)unlink(name); /* what is not there is fine */
+    }
+}
+
+static enum amx_status store_make(const char *path)
+{
+    struct store *store = NULL;
+
+    remove_db(path);
+    enum amx_status status = store_open(path, NULL, &store, NULL);
+    store_close(store);
+    remove_db(path);
+    return status;
+}
+
+static enum amx_status store_work(const char *what)
+{
+    struct store *store = NULL;
+    enum amx_status status =
+        strcmp(what, "readonly") == 0 ? store_open_readonly(db_path, &store, NULL) : store_open(db_path, NULL, &store, NULL);
+
+    if (status == AMX_OK && strcmp(what, "check") == 0)
+        status = store_check(store, NULL, NULL);
+    if (status == AMX_OK && strcmp(what, "backup") == 0) {
+        remove_db(copy_path);
+        status = store_backup(store, copy_path, NULL);
+    }
+    store_close(store);
+    return status;
+}
+
+/* ---- text ---- */
+
+static enum amx_status json_text(const char *text)
+{
+    struct amx_error err = {.code = AMX_OK};
+    json_t *json = NULL;
+    size_t n = 0;
+    enum amx_status status = jsonx_load(text, strlen(text), &json, &err);
+
+    if (status != AMX_OK)
+        return status;
+    char *again = jsonx_dump(json, &n);
+    json_decref(json);
+    status = again != NULL ? AMX_OK : AMX_NO_MEMORY;
+    free(again);
+    return status;
+}
+
+/* ---- commands ---- */
+
+static int run_words(const char *line)
+{
+    static const struct {
+        const char *name;
+        int (*run)(int argc, char **argv);
+    } commands[] = {{"aggregate", cmd_aggregate}, {"fit", cmd_fit},         {"simulate", cmd_simulate},
+                    {"import", cmd_import},       {"export", cmd_export},   {"backup", cmd_backup},
+                    {"migrate", cmd_migrate},     {"token", cmd_token},     {"health", cmd_health},
+                    {"version", cmd_version},     {"faceoff", cmd_faceoff}, {"serve", cmd_serve}};
+    static char text[1024];
+    char *words[WORDS + 1] = {NULL}, *rest = text, *word;
+    int n = 0;
+
+    (void)snprintf(text, sizeof text, "%s", line);
+    while (n < WORDS && (word = strsep(&rest, " ")) != NULL)
+        words[n++] = word;
+    for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++) {
+        if (strcmp(commands[i].name, words[0]) == 0)
+            return commands[i].run(n, words);
+    }
+    return 96;
+}
+
+/* A line with the place of the database put in for %s; the file is made anew for every run. */
+static int run_with_db(const char *format)
+{
+    char line[512], path[128];
+    const char *mark = strstr(format, "DB");
+
+    (void)snprintf(path, sizeof path, "%s-%d", db_path, (int)getpid());
+    if (mark == NULL)
+        return run_words(format);
+    (void)snprintf(line, sizeof line, "%.*s%s%s", (int)(mark - format), format, path, mark + 2);
+    int status = run_words(line);
+    remove_db(path);
+    return status;
+}
+
+#define DATA "tests/fault/torture/data"
+
+static const struct scenario fixed[] = {
+    {"folds annot_mix", fit_folds, NULL, "annot_mix"},
+    {"folds crowd_layer", fit_folds, NULL, "crowd_layer"},
+    {"folds dawid_skene", fit_folds, NULL, "dawid_skene"},
+    {"store make", store_make, NULL, db_path},
+    {"store open", store_work, NULL, "open"},
+    {"store readonly", store_work, NULL, "readonly"},
+    {"store check", store_work, NULL, "check"},
+    {"store backup", store_work, NULL, "backup"},
+    {"json", json_text, NULL, "{\"a\":[1,2.5,0.12345678901234567,\"\\u00e9\",null,true],\"b\":{\"c\":{\"d\":[[[]]]}}}"},
+    {"cmd aggregate majority_vote", NULL, run_words, "aggregate " DATA " --method majority_vote --json"},
+    {"cmd aggregate dawid_skene", NULL, run_words, "aggregate " DATA " --method dawid_skene"},
+    {"cmd aggregate glad", NULL, run_words, "aggregate " DATA " --method glad --rounds 2"},
+    {"cmd fit", NULL, run_words, "fit " DATA " --set epochs=2 --set hidden=4 --json"},
+    {"cmd fit folds", NULL, run_words, "fit " DATA " --folds 2 --set epochs=1 --set hidden=4"},
+    {"cmd version", NULL, run_words, "version"},
+    {"cmd health", NULL, run_words, "health --help"},
+    {"cmd import", NULL, run_with_db, "import p " DATA " --db DB"},
+    {"cmd token", NULL, run_with_db, "token create --db DB --name t --scope read"},
+    {"cmd migrate", NULL, run_with_db, "migrate --db DB"},
+};
+
+const struct scenario *scenarios(size_t *n)
+{
+    static struct scenario all[MOST];
+    static char names[MOST][64];
+    size_t count, n_all = 0;
+    struct store *store = NULL;
+
+    make_data();
+    const struct amx_method_info *methods = amx_methods(&count);
+    for (size_t i = 0; i < count; i++, n_all++) {
+        (void)snprintf(names[n_all], sizeof names[0], "fit %s", methods[i].name);
+        all[n_all] = (struct scenario){names[n_all], fit_one, NULL, methods[i].name};
+    }
+    const struct aggregate_method *ways = aggregate_methods(&count);
+    for (size_t i = 0; i < count; i++, n_all++) {
+        (void)snprintf(names[n_all], sizeof names[0], "aggregate %s", ways[i].name);
+        all[n_all] = (struct scenario){names[n_all], aggregate_labels, NULL, ways[i].name};
+    }
+    for (size_t i = 0; i < sizeof fixed / sizeof fixed[0]; i++)
+        all[n_all++] = fixed[i];
+    (void)snprintf(db_path, sizeof db_path, "/tmp/annotmix-torture-%d.db", (int)getpid());
+    (void)snprintf(copy_path, sizeof copy_path, "%s.copy", db_path);
+    remove_db(db_path);
+    remove_db(copy_path);
+    if (store_open(db_path, NULL, &store, NULL) == AMX_OK)
+        store_close(store);
+    *n = n_all;
+    return all;
+}

@@ -1,0 +1,229 @@
+/* torture.c - runs one scenario again and again, each time with another allocation failing.
+ *
+ *     torture --list
+ *     torture NAME [--sample N] [--seed S]       all k without --sample
+ *
+ * Two kinds of scenario. A call of a room runs in a child that goes through all its k: the call must succeed or say
+ * AMX_NO_MEMORY, leave nothing allocated, and succeed at once without the failure. A command runs in a child of its own
+ * for every k and must end with an exit status of its own, never by a signal. Each k is tried twice: only that allocation
+ * fails, and every one from it on. Prints one JSON object; a failure can be repeated by its k.
+ */
+#include "torture.h"
+
+#include <fcntl.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "../control.h"
+
+enum { WARM_UP = 3, CHILD_SECONDS = 60 };
+
+struct shared {
+    struct fault_control control;
+    int64_t k, from_on, tried, total;
+    char wrong[200];
+};
+
+static struct shared *shared;
+
+static void arm(int64_t k, bool from_on)
+{
+    struct fault_control *c = &shared->control;
+
+    shared->k = k;
+    shared->from_on = from_on;
+    c->allocs = 0;
+    c->alloc_fired = 0;
+    c->alloc_times = from_on ? 0 : 1;
+    c->alloc_first = k;
+}
+
+static int64_t disarm(void)
+{
+    shared->control.alloc_first = 0;
+    return shared->control.alloc_fired;
+}
+
+static void quiet(void)
+{
+    int null = open("/dev/null", O_RDWR);
+
+    if (null < 0 || dup2(null, 0) < 0 || dup2(null, 1) < 0 || (getenv("TORTURE_LOUD") == NULL && dup2(null, 2) < 0))
+        _exit(97);
+}
+
+/* ---- which k ---- */
+
+static uint64_t random_state;
+
+static int64_t pick(int64_t n)
+{
+    random_state = random_state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+    return 1 + (int64_t)((random_state >> 33) % (uint64_t)n);
+}
+
+/* The i-th k to try, or 0 when that was all. */
+static int64_t k_of(int64_t i, int64_t n, int64_t sample)
+{
+    if (sample > 0 && sample < n)
+        return i < sample ? pick(n) : 0;
+    return i < n ? i + 1 : 0;
+}
+
+/* ---- a call ---- */
+
+static bool once(const struct scenario *s, int64_t k, bool from_on, int64_t alive)
+{
+    arm(k, from_on);
+    enum amx_status status = s->call(s->argument);
+    int64_t fired = disarm();
+
+    shared->tried++;
+    if (status != AMX_OK && status != AMX_NO_MEMORY) {
+        (void)snprintf(shared->wrong, sizeof shared->wrong, "k=%" PRId64 "%s: status %s", k, from_on ? "+" : "",
+                       amx_status_text(status));
+        return false;
+    }
+    if (status != AMX_OK && fired == 0)
+        (void)snprintf(shared->wrong, sizeof shared->wrong, "k=%" PRId64 ": failed without a failure", k);
+    if (shared->control.live_blocks != alive) {
+        int64_t left = shared->control.live_blocks - alive;
+        (void)snprintf(shared->wrong, sizeof shared->wrong, "k=%" PRId64 "%s: %" PRId64 " blocks left", k,
+                       from_on ? "+" : "", left);
+        if (getenv("TORTURE_LOUD") != NULL)
+            alloc_tell_leaks();
+        return false;
+    }
+    status = s->call(s->argument);
+    if (status != AMX_OK || shared->control.live_blocks != alive)
+        (void)snprintf(shared->wrong, sizeof shared->wrong, "k=%" PRId64 "%s: the next call: %s, %" PRId64 " blocks", k,
+                       from_on ? "+" : "", amx_status_text(status), shared->control.live_blocks - alive);
+    return shared->wrong[0] == '\0';
+}
+
+static int child_of_call(const struct scenario *s, int64_t sample)
+{
+    quiet();
+    shared->control.trace = 1; /* backtrace() keeps something at its first use */
+    free(malloc(1));
+    shared->control.trace = 0;
+    for (int i = 0; i < WARM_UP; i++) { /* what is kept for good is made now */
+        if (s->call(s->argument) != AMX_OK) {
+            (void)snprintf(shared->wrong, sizeof shared->wrong, "does not work at all");
+            return 1;
+        }
+    }
+    int64_t alive = shared->control.live_blocks, k;
+    shared->control.trace = getenv("TORTURE_LOUD") != NULL;
+    arm(INT64_MAX, false);
+    if (s->call(s->argument) != AMX_OK || shared->control.live_blocks != alive)
+        (void)snprintf(shared->wrong, sizeof shared->wrong, "%" PRId64 " blocks left without any failure",
+                       shared->control.live_blocks - alive);
+    shared->total = shared->control.allocs;
+    (void)disarm();
+    for (int64_t i = 0; shared->wrong[0] == '\0' && (k = k_of(i, shared->total, sample)) != 0; i++) {
+        if (once(s, k, false, alive))
+            (void)once(s, k, true, alive);
+    }
+    return shared->wrong[0] != '\0';
+}
+
+/* ---- a command ---- */
+
+static int wait_for(pid_t child)
+{
+    int status = -1;
+
+    while (waitpid(child, &status, 0) < 0) {
+    }
+    if (WIFSIGNALED(status))
+        (void)snprintf(shared->wrong, sizeof shared->wrong, "k=%" PRId64 "%s: signal %d", shared->k,
+                       shared->from_on ? "+" : "", WTERMSIG(status));
+    return status;
+}
+
+static void run_command(const struct scenario *s, int64_t k, bool from_on)
+{
+    arm(INT64_MAX, false);
+    pid_t child = fork();
+
+    if (child == 0) {
+        (void)alarm(CHILD_SECONDS);
+        quiet();
+        arm(k, from_on);
+        _exit(s->command(s->argument));
+    }
+    int status = child > 0 ? wait_for(child) : -1;
+    shared->tried++;
+    if (!WIFEXITED(status))
+        return;
+    int code = WEXITSTATUS(status);
+    bool fired = shared->control.alloc_fired > 0;
+    if (code != 0 && (!fired || (code > 2 && code != 75)))
+        (void)snprintf(shared->wrong, sizeof shared->wrong, "k=%" PRId64 "%s: exit status %d", k, from_on ? "+" : "", code);
+}
+
+static void torture_command(const struct scenario *s, int64_t sample)
+{
+    int64_t k;
+
+    run_command(s, INT64_MAX, false);
+    shared->total = shared->control.allocs;
+    for (int64_t i = 0; shared->wrong[0] == '\0' && (k = k_of(i, shared->total, sample)) != 0; i++) {
+        run_command(s, k, false);
+        if (shared->wrong[0] == '\0')
+            run_command(s, k, true);
+    }
+}
+
+/* ---- all ---- */
+
+static int torture(const struct scenario *s, int64_t sample)
+{
+    if (s->command != NULL) {
+        torture_command(s, sample);
+    } else {
+        pid_t child = fork();
+        if (child == 0)
+            _exit(child_of_call(s, sample));
+        if (child > 0)
+            (void)wait_for(child);
+    }
+    (void)printf("{\"scenario\": \"%s\", \"allocations\": %" PRId64 ", \"tried\": %" PRId64 ", \"wrong\": \"%s\"}\n",
+                 s->name, shared->total, shared->tried, shared->wrong);
+    return shared->wrong[0] != '\0';
+}
+
+int main(int argc, char **argv)
+{
+    int64_t sample = 0;
+    size_t n;
+    const struct scenario *all = scenarios(&n);
+
+    for (int i = 2; i + 1 < argc; i += 2) {
+        if (strcmp(argv[i], "--sample") == 0)
+            sample = strtoll(argv[i + 1], NULL, 10);
+        else if (strcmp(argv[i], "--seed") == 0)
+            random_state = strtoull(argv[i + 1], NULL, 10);
+    }
+    void *page = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (argc < 2 || page == MAP_FAILED)
+        return 2;
+    shared = page;
+    (void)pick(1);
+    for (size_t i = 0; i < n; i++) {
+        if (strcmp(argv[1], "--list") == 0) {
+            (void)printf("%s\n", all[i].name);
+        } else if (strcmp(argv[1], all[i].name) == 0) {
+            fault_control_use(&shared->control);
+            return torture(&all[i], sample);
+        }
+    }
+    return strcmp(argv[1], "--list") == 0 ? 0 : 2;
+}
