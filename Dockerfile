@@ -20,10 +20,10 @@ FROM debian:${DEBIAN}-slim
 COPY --from=build /src/tests/ci/deps.sh /tmp/deps.sh
 RUN sh /tmp/deps.sh runtime && rm -rf /tmp/deps.sh /var/lib/apt/lists/*
 # libmicrohttpd had nine fix releases after Debian 13's; the newest is in sid, and needs nothing that Debian 13 has not. Debian 12's
-# libraries are too old for it: there 0.9.75 stays.
+# libraries are too old for it: there 0.9.75 stays. (Valid-Until off: some mirrors keep one state of sid for long.)
 RUN if grep -q VERSION_CODENAME=trixie /etc/os-release; then \
     echo 'deb http://deb.debian.org/debian sid main' >/etc/apt/sources.list.d/sid.list && \
-    printf 'Package: *\nPin: release n=sid\nPin-Priority: 1\n' >/etc/apt/preferences.d/sid && apt-get -qq update && \
+    printf 'Package: *\nPin: release n=sid\nPin-Priority: 1\n' > /etc/apt/preferences.d/sid && apt-get -qq -o Acquire::Check-Valid-Until=false update && \
     apt-get -qq -y --no-install-recommends install libmicrohttpd12t64/sid >/dev/null && \
     rm -rf /etc/apt/sources.list.d/sid.list /etc/apt/preferences.d/sid /var/lib/apt/lists/*; fi
 RUN useradd --uid 10001 --no-create-home --home-dir /data --shell /usr/sbin/nologin annotmix && install -d -o annotmix -g annotmix -m 700 /data /backups
