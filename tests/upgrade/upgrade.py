@@ -152,10 +152,11 @@ def kills(binary, version, newest, folder, n, rng):
     check(not bad, f"schema {version}, {3 * n} kills: old or new, never between (found {states}; at most {most} copies) {bad[:3] or ''}")
 
 
-def refusals(binary, newest, folder):
+def refusals(binary, kept, newest, folder):
     for name, pragma, words in (("newer", f"user_version = {newest + 1}", r"newer version"), ("foreign", "application_id = 77", r"another program")):
         path = folder / f"{name}.db"
-        make(path, newest)
+        make(path, kept)
+        migrate(binary, path)
         db = sqlite3.connect(path)
         db.execute("PRAGMA " + pragma)
         db.close()
@@ -177,7 +178,8 @@ def main():
     rng = random.Random(seed)
     versions = sorted(int(p.stem.split("-")[1]) for p in HERE.glob("schema-*.sql"))
     released = sorted(int(p.name[:4]) for p in (HERE.parents[1] / "migrations").glob("[0-9]*.sql"))
-    check(versions == released, f"a file is kept of every released schema: {versions}")
+    # The newest may not be released yet; make_dump.py keeps it before the next one is written.
+    check(versions in (released, released[:-1]), f"a file is kept of every released schema: {versions} of {released}")
     with tempfile.TemporaryDirectory(prefix="annotmix-upgrade-") as name:
         for version in versions:
             folder = Path(name) / str(version)
@@ -186,7 +188,7 @@ def main():
             newest.full_shape = newest.shape
             if version < newest.version:
                 kills(arguments.binary, version, newest, folder, arguments.kills, rng)
-        refusals(arguments.binary, newest.version, Path(name))
+        refusals(arguments.binary, versions[-1], newest.version, Path(name))
     print(f"{passed} passed, {failed} failed")
     return 1 if failed else 0
 
