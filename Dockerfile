@@ -20,12 +20,13 @@ FROM debian:${DEBIAN}-slim
 COPY --from=build /src/tests/ci/deps.sh /tmp/deps.sh
 RUN sh /tmp/deps.sh runtime && rm -rf /tmp/deps.sh /var/lib/apt/lists/*
 # libmicrohttpd had nine fix releases after Debian 13's; the newest is in sid, and needs nothing that Debian 13 has not. Debian 12's
-# libraries are too old for it: there 0.9.75 stays. (Valid-Until off: some mirrors keep one state of sid for long.)
-RUN if grep -q VERSION_CODENAME=trixie /etc/os-release; then \
-    echo 'deb http://deb.debian.org/debian sid main' >/etc/apt/sources.list.d/sid.list && \
-    printf 'Package: *\nPin: release n=sid\nPin-Priority: 1\n' > /etc/apt/preferences.d/sid && apt-get -qq -o Acquire::Check-Valid-Until=false update && \
+# libraries are too old for it: there 0.9.75 stays. Sid is asked for this one package only, from the archive the image already uses.
+RUN if grep -q VERSION_CODENAME=trixie /etc/os-release; then cd /etc/apt && \
+    { awk -v RS= 'NR == 1 { sub(/Suites:[^\n]*/, "Suites: sid"); print }' sources.list.d/debian.sources 2>/dev/null >sources.list.d/sid.sources || \
+      { rm -f sources.list.d/sid.sources && sed -n '1s/ trixie / sid /p' sources.list >sources.list.d/sid.list; }; } && \
+    printf 'Package: *\nPin: release n=sid\nPin-Priority: 1\n' >preferences.d/sid && apt-get -qq update && \
     apt-get -qq -y --no-install-recommends install libmicrohttpd12t64/sid >/dev/null && \
-    rm -rf /etc/apt/sources.list.d/sid.list /etc/apt/preferences.d/sid /var/lib/apt/lists/*; fi
+    rm -rf sources.list.d/sid.* preferences.d/sid /var/lib/apt/lists/*; fi
 RUN useradd --uid 10001 --no-create-home --home-dir /data --shell /usr/sbin/nologin annotmix && install -d -o annotmix -g annotmix -m 700 /data /backups
 COPY --from=build /out/usr/bin/annotmixd /usr/bin/annotmixd
 ENV ANNOTMIX_DB=/data/annotmix.db ANNOTMIX_LISTEN=0.0.0.0:8080

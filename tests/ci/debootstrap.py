@@ -35,7 +35,7 @@ def mirror():
             match = re.search(r"^(?:URIs:|deb(?:\s+\[[^]]*\])?)\s*(https?://\S*/debian)/?(?=\s)", source.read_text(), re.M)
             if match:
                 return match.group(1)
-    return "http://deb.debian.org/debian"
+    raise SystemExit("this machine's package sources name no archive of Debian")
 
 
 def instructions(text):

@@ -19,7 +19,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "http"))
+sys.path[:0] = [str(Path(__file__).resolve().parents[1] / folder) for folder in ("http", "ci")]
+from debootstrap import mirror  # noqa: E402
 from raw_requests import CASES, get, second_requests, split_answers, verdict  # noqa: E402
 from server import Server  # noqa: E402
 
@@ -99,9 +100,8 @@ def library(release, work):
     shutil.rmtree(root, ignore_errors=True)
     for part in ("state/lists/partial", "cache/archives/partial", "etc/parts", "tree"):
         (root / part).mkdir(parents=True)
-    mirror = "http://deb.debian.org/debian"
     (root / "etc/sources.list").write_text(
-        f"deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] {mirror} {suite} main\n", encoding="ascii")
+        f"deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] {mirror()} {suite} main\n", encoding="ascii")
     (root / "status").write_text("", encoding="ascii")
     options = {"Dir::State": root / "state", "Dir::State::status": root / "status", "Dir::Cache": root / "cache",
                "Dir::Etc::SourceList": root / "etc/sources.list", "Dir::Etc::SourceParts": root / "etc/parts",
