@@ -1,8 +1,9 @@
 /* instances_read.c - reading instances: one, or a page of the list.
  *
  * The list goes by number through an index; the text of the statement is chosen by the filter, so that a page of the
- * few (gold, awaiting, unlabelled, valid, test) never walks through the many. Features and metadata are fetched one by
- * one by key, and only when they are asked for.
+ * few (gold, awaiting, unlabelled, valid, test) never walks through the many. Features and metadata are only read when
+ * they are asked for: the features of a list by a join, because their keys rise with the numbers and SQLite then only
+ * moves on to the next one; the rest one by one by key.
  */
 #include "store/instances.h"
 
@@ -19,32 +20,35 @@ static const char NO_INSTANCE[] = "there is no such instance";
 static const char SELECT_VECTOR[] = "SELECT vector FROM features WHERE key = (?1 << 32) | ?2";
 static const char SELECT_METADATA[] = "SELECT json FROM instance_metadata WHERE project_id = ?1 AND instance_id = ?2";
 
-/* Columns 0-7 as above; features and metadata are fetched by key. */
+/* Columns 0-8 as above. */
+enum {
+    COLUMN_VECTOR = 9
+};
 struct reader {
     struct db *db;
     int64_t project_id;
     size_t feature_dim;
-    unsigned with;
-    struct db_stmt *vector, *metadata;
-    float *aligned; /* [feature_dim] a copy, when SQLite's own bytes are not aligned */
+    bool joined;                       /* features are a column of the row itself, */
+    struct db_stmt *vector, *metadata; /* or fetched by key, as metadata always are */
+    float *aligned;                    /* [feature_dim] a copy, when SQLite's own bytes are not aligned */
 };
 
 static const char SELECT_DIM[] = "SELECT feature_dim FROM projects WHERE id = ?1 AND gone = 0";
 
-static enum amx_status reader_init(struct reader *r, struct db *db, int64_t project_id, unsigned with,
+static enum amx_status reader_init(struct reader *r, struct db *db, int64_t project_id, unsigned with, bool join,
                                    struct amx_error *err)
 {
     DB_STMT(s);
     enum amx_status status = db_use(db, SELECT_DIM, &s, err);
 
-    *r = (struct reader){.db = db, .project_id = project_id, .with = with};
+    *r = (struct reader){.db = db, .project_id = project_id, .joined = join && (with & INSTANCES_FEATURES) != 0};
     if (status != AMX_OK)
         return status;
     db_bind_int(s, 1, project_id);
     status = db_one(s, "there is no such project", err);
     if (status == AMX_OK)
         r->feature_dim = (size_t)db_int(s, 0);
-    if (status == AMX_OK && (with & INSTANCES_FEATURES) != 0)
+    if (status == AMX_OK && (with & INSTANCES_FEATURES) != 0 && !join)
         status = db_use(db, SELECT_VECTOR, &r->vector, err);
     if (status == AMX_OK && (with & INSTANCES_METADATA) != 0)
         status = db_use(db, SELECT_METADATA, &r->metadata, err);
@@ -80,6 +84,23 @@ static enum amx_status align_features(struct reader *r, struct slice blob, const
     return AMX_OK;
 }
 
+static enum amx_status read_features(struct reader *r, struct db_stmt *s, struct instance_row *out,
+                                     struct amx_error *err)
+{
+    enum db_step step = DB_DONE;
+    enum amx_status status = r->joined ? AMX_OK : fetch(r, r->vector, out->id, &step, err);
+
+    if (status != AMX_OK)
+        return status;
+    struct slice blob = r->joined        ? db_blob(s, COLUMN_VECTOR)
+                        : step == DB_ROW ? db_blob(r->vector, 0)
+                                         : (struct slice){NULL, 0};
+    if (blob.bytes == NULL || blob.n != r->feature_dim * sizeof(float))
+        return error_set(err, AMX_CORRUPT, "the features of an instance are not what its row says");
+    out->n_features = r->feature_dim;
+    return align_features(r, blob, &out->features, err);
+}
+
 /* Everything borrowed until the next row. */
 static enum amx_status read_row(struct reader *r, struct db_stmt *s, struct instance_row *out, struct amx_error *err)
 {
@@ -97,15 +118,8 @@ static enum amx_status read_row(struct reader *r, struct db_stmt *s, struct inst
                                  .gold_ms = db_int(s, 6),
                                  .created_ms = db_int(s, 7),
                                  .was_train = db_int(s, 2) == SPLIT_TRAIN || db_int(s, 8) != 0};
-    if (r->vector != NULL && out->has_features) {
-        status = fetch(r, r->vector, out->id, &step, err);
-        if (status == AMX_OK && (step == DB_DONE || db_blob(r->vector, 0).n != r->feature_dim * sizeof(float)))
-            status = error_set(err, AMX_CORRUPT, "the features of an instance are not what its row says");
-        if (status != AMX_OK)
-            return status;
-        status = align_features(r, db_blob(r->vector, 0), &out->features, err);
-        out->n_features = r->feature_dim;
-    }
+    if ((r->joined || r->vector != NULL) && out->has_features)
+        status = read_features(r, s, out, err);
     if (status == AMX_OK && r->metadata != NULL) {
         status = fetch(r, r->metadata, out->id, &step, err);
         if (status == AMX_OK && step == DB_ROW)
@@ -140,7 +154,7 @@ static enum amx_status get(struct db *db, int64_t project_id, struct slice name,
     DB_STMT(s);
     struct reader r;
     struct instance_row row;
-    enum amx_status status = reader_init(&r, db, project_id, with, err);
+    enum amx_status status = reader_init(&r, db, project_id, with, false, err);
 
     if (status == AMX_OK)
         status = db_use(db, id != 0 ? SELECT_BY_ID : SELECT_BY_NAME, &s, err);
@@ -178,26 +192,32 @@ enum amx_status instances_get(struct db *db, int64_t project_id, int64_t id, uns
 
 /* ?3 after, ?4 rows; ?5 split, ?6 labelled, ?7 has_gold, ?8 awaiting: -1 = any. One text per index that can serve a
  * filter; the rest of the filter is checked row by row. */
-#define SELECT_LIST(condition)                                                                                         \
-    "SELECT " INSTANCE_COLUMNS " FROM instances i WHERE i.project_id = ?1 AND i.id > ?3" condition                     \
+#define SELECT_LIST(columns, join, condition)                                                                          \
+    "SELECT " INSTANCE_COLUMNS columns " FROM instances i" join " WHERE i.project_id = ?1 AND i.id > ?3" condition     \
     " AND (?5 < 0 OR i.split = ?5) AND (?6 < 0 OR i.labelled = ?6) AND (?7 < 0 OR (i.gold IS NOT NULL) = (?7 = 1))"    \
     " AND (?8 < 0 OR i.awaiting = ?8) ORDER BY i.id LIMIT ?4"
-static const char LIST_ALL[] = SELECT_LIST("");
-static const char LIST_HELD[] = SELECT_LIST(" AND i.split <> 0 AND i.split = ?5");
-static const char LIST_UNLABELLED[] = SELECT_LIST(" AND i.labelled = 0");
-static const char LIST_GOLD[] = SELECT_LIST(" AND i.gold IS NOT NULL");
-static const char LIST_AWAITING[] = SELECT_LIST(" AND i.awaiting = 1");
+#define SELECT_LISTS(condition)                                                                                        \
+    {                                                                                                                  \
+        SELECT_LIST("", "", condition),                                                                                \
+            SELECT_LIST(", f.vector", " LEFT JOIN features f ON f.key = (?1 << 32) | i.id", condition)                 \
+    }
+/* [with features] */
+static const char *const LIST_ALL[2] = SELECT_LISTS("");
+static const char *const LIST_HELD[2] = SELECT_LISTS(" AND i.split <> 0 AND i.split = ?5");
+static const char *const LIST_UNLABELLED[2] = SELECT_LISTS(" AND i.labelled = 0");
+static const char *const LIST_GOLD[2] = SELECT_LISTS(" AND i.gold IS NOT NULL");
+static const char *const LIST_AWAITING[2] = SELECT_LISTS(" AND i.awaiting = 1");
 
 /* The most selective index that fits. */
-static const char *list_for(const struct instance_filter *filter)
+static const char *list_for(const struct instance_filter *filter, bool features)
 {
     if (filter->awaiting_features == 1)
-        return LIST_AWAITING;
+        return LIST_AWAITING[features];
     if (filter->has_gold == 1)
-        return LIST_GOLD;
+        return LIST_GOLD[features];
     if (filter->labelled == 0)
-        return LIST_UNLABELLED;
-    return filter->split > SPLIT_TRAIN ? LIST_HELD : LIST_ALL;
+        return LIST_UNLABELLED[features];
+    return (filter->split > SPLIT_TRAIN ? LIST_HELD : LIST_ALL)[features];
 }
 
 enum amx_status instances_list(struct db *db, int64_t project_id, const struct instance_filter *filter, int64_t after,
@@ -211,10 +231,10 @@ enum amx_status instances_list(struct db *db, int64_t project_id, const struct i
     struct instance_row row;
     enum db_step step = DB_ROW;
     size_t n = 0;
-    enum amx_status status = reader_init(&r, db, project_id, with, err);
+    enum amx_status status = reader_init(&r, db, project_id, with, true, err);
 
     if (status == AMX_OK)
-        status = db_use(db, list_for(f), &s, err);
+        status = db_use(db, list_for(f, r.joined), &s, err);
     if (status == AMX_OK) {
         db_bind_int(s, 1, project_id);
         db_bind_int(s, 3, after);
