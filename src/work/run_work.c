@@ -148,7 +148,7 @@ enum amx_status run_work_reserve(struct run_work *work, size_t bytes, struct amx
     return AMX_OK;
 }
 
-int run_work_threads(struct run_work *work, int members)
+int run_work_threads(struct run_work *work, int most)
 {
     struct trainers *t = work->trainers;
     unsigned busy = 0;
@@ -159,7 +159,7 @@ int run_work_threads(struct run_work *work, int members)
         busy++;
     (void)pthread_mutex_unlock(&t->mu);
     threads = t->config.threads > busy ? (int)(t->config.threads - busy) + 1 : 1;
-    return threads < members ? threads : members;
+    return threads < most ? threads : most;
 }
 
 enum amx_status run_work_note_data(struct run_work *work, const struct training_data *data, int epochs,
@@ -197,13 +197,13 @@ enum amx_status run_work_finish(struct run_work *work, const struct run_end *end
 static enum amx_status fit(struct run_work *work, const struct training_data *data, struct amx_error *err)
 {
     const struct run_request *r = &work->request;
-    /* Members of an ensemble and of folds train side by side. */
+    /* Members of an ensemble and of folds train side by side, and one of many classes may take a thread more. */
     const int members = r->ensemble >= r->folds ? r->ensemble : r->ensemble + r->folds;
     struct amx_fit_options options = {
         .method = work->request.method,
         .seed = work->request.seed,
         .ensemble = work->request.ensemble,
-        .threads = run_work_threads(work, members),
+        .threads = run_work_threads(work, 2 * members),
         .folds = work->request.folds,
         .clamp_gold = work->request.gold_use == RUN_GOLD_TRAIN,
         .settings = work->request.settings,

@@ -57,7 +57,7 @@ void run_work_do(struct run_work *work);
 AMX_CHECK enum amx_status run_work_read(struct run_work *work, struct training_data *data, struct amx_error *err);
 /* Waits until this run fits beside those in work; too large for any time is AMX_TOO_LARGE with the numbers. Once. */
 AMX_CHECK enum amx_status run_work_reserve(struct run_work *work, size_t bytes, struct amx_error *err);
-int run_work_threads(struct run_work *work, int members); /* for so many fits side by side: trainers idle now + 1 */
+int run_work_threads(struct run_work *work, int most); /* trainers idle now + 1, at most so many */
 bool run_work_is_cancelled(const struct run_work *work);
 void run_work_renew_lease(struct run_work *work); /* call often; does something every 20 s */
 /* Progress in memory (room for a curve of `epochs`) and in the row: what the run trains on. */
