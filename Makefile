@@ -103,7 +103,7 @@ test: ## what to run before and after a change: build, unit tests, HTTP tests, s
 check: ## what CI runs after `test`: other compilers, sanitizers, valgrind, lint, kill -9, install, demo (< 20 minutes)
 	@$(TALLY) check '$(SUBMAKE) lint' '$(SUBMAKE) $(JOBS) build-all WERROR=1 CC=gcc BUILD=$(BUILD)/gcc' \
 	  '$(SUBMAKE) $(JOBS) build-all WERROR=1 CC=clang BUILD=$(BUILD)/clang' '$(SUBMAKE) test-install' '$(SUBMAKE) bench-check' \
-	  '$(SUBMAKE) test-kill' '$(SUBMAKE) test-proxies' '$(SUBMAKE) test-shutdown' '$(SUBMAKE) test-load' '$(SUBMAKE) test-fault' '$(SUBMAKE) test-contract' '$(SUBMAKE) test-asan' '$(SUBMAKE) test-tsan' '$(SUBMAKE) test-valgrind UNIT_ROOMS="store work"' \
+	  '$(SUBMAKE) test-kill' '$(SUBMAKE) test-proxies' '$(SUBMAKE) test-shutdown' '$(SUBMAKE) test-load' '$(SUBMAKE) test-wal' '$(SUBMAKE) test-fault' '$(SUBMAKE) test-contract' '$(SUBMAKE) test-asan' '$(SUBMAKE) test-tsan' '$(SUBMAKE) test-valgrind UNIT_ROOMS="store work"' \
 	  '$(SUBMAKE) test-hardening' '$(SUBMAKE) test-backup' '$(SUBMAKE) test-upgrade' '$(SUBMAKE) test-resume' 'DEMO_EXIT=1 $(SUBMAKE) demo'
 test-unit: $(UNIT_BINS) ## unit tests of every room (TEST_WRAPPER='valgrind -q --error-exitcode=9' works)
 	@rc=0; for t in $(UNIT_BINS); do echo "-- $$t"; $(TEST_WRAPPER) $$t || rc=1; done; exit $$rc

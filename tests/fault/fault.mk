@@ -23,6 +23,9 @@ test-shutdown: $(BIN)/annotmixd ; @$(PYTHON) tests/fault/front_shutdown.py --bin
 test-load: $(BIN)/annotmixd ## slow clients beside a good one, twice the connections, predict + label + train (T10, T11, T12 in small)
 	@$(TALLY) load '$(PYTHON) tests/fault/front_slow.py --binary $(BIN)/annotmixd' \
 	  '$(PYTHON) tests/fault/soak_mixed.py --binary $(BIN)/annotmixd --seconds 20 $(FAULT_SEED)'
+WAL_PY = $(PYTHON) tests/fault/wal_bound.py --binary $(BIN)/annotmixd
+test-wal: $(BIN)/annotmixd ; @$(TALLY) wal '$(WAL_PY) $(FAULT_SEED)' '$(WAL_PY) $(FAULT_SEED) --mutant' ## the write-ahead log stays small beside slow readers (T17 in small)
+soak-t17: $(BIN)/annotmixd ; @$(WAL_PY) --readers 1000 --labels 500000 --rate 5000 --figures ## release run: 1,000 readers of 100 bytes/s, 5,000 labels/s
 soak-t10: $(BIN)/annotmixd ; @$(PYTHON) tests/fault/front_slow.py --binary $(BIN)/annotmixd --slow 10000 --over 1000 --figures ## release run: 10,000 slow clients
 soak-t12: $(BIN)/annotmixd ; @$(PYTHON) tests/fault/soak_mixed.py --binary $(BIN)/annotmixd --minutes $(or $(MINUTES),10) --log $(BUILD)/soak/t12.jsonl --figures ## release run: predict, label, train for MINUTES=10 (480 for a night)
 soak-t13: ; @$(SUBMAKE) test-shutdown SHUTDOWN='--rounds 10' ## release run: 100 streams, 50 uploads, ten times (SAN=address,undefined too)
@@ -30,4 +33,4 @@ soak-t1: $(FAULT_BIN) ; @$(call SOAK_PY,kill9,t1) --cycles 1000 ## release run: 
 soak-t2: $(FAULT_BIN) ; @$(call SOAK_PY,power_cut,t2) --cuts 2000 ## release run: 2,000 power cuts
 soak-t3: $(FAULT_BIN) ; @$(call SOAK_PY,disk_errors,t3) --calls 300 --jobs 8 ## release run: disk errors at each of 300 calls
 soak-t4: $(FAULT_BIN) $(TORTURE_BIN) ; @$(call SOAK_PY,torture,t4) --torture $(TORTURE_BIN) ## release run: every allocation of every scenario
-.PHONY: test-fault test-proxies test-shutdown test-load soak-t10 soak-t12 soak-t13 soak-t1 soak-t2 soak-t3 soak-t4
+.PHONY: test-fault test-proxies test-shutdown test-load test-wal soak-t17 soak-t10 soak-t12 soak-t13 soak-t1 soak-t2 soak-t3 soak-t4
