@@ -126,9 +126,9 @@ static bool stop_check(struct service *service)
     if (!service->has_checker)
         return true;
     __atomic_store_n(&service->stop_check, true, __ATOMIC_RELEASE);
-    (void)clock_gettime(CLOCK_REALTIME, &until); /* always there on Linux */
+    (void)clock_gettime(CLOCK_MONOTONIC, &until); /* always there on Linux */
     until.tv_sec += CHECK_WAIT_SECONDS;
-    return pthread_timedjoin_np(service->checker, NULL, &until) == 0;
+    return pthread_clockjoin_np(service->checker, NULL, CLOCK_MONOTONIC, &until) == 0;
 }
 
 enum amx_status service_start(const struct service_config *config, struct service **out, struct amx_error *err)

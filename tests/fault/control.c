@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "store/db.h"
@@ -49,6 +50,21 @@ int fault_hits(enum fault_kind kind)
         return 0;
     (void)__atomic_add_fetch(&control->fired, 1, __ATOMIC_RELAXED);
     return 1;
+}
+
+/* ---- the clock ---- */
+
+int __real_clock_gettime(clockid_t clock, struct timespec *out);
+int __wrap_clock_gettime(clockid_t clock, struct timespec *out);
+
+int __wrap_clock_gettime(clockid_t clock, struct timespec *out)
+{
+    int status = __real_clock_gettime(clock, out);
+    int64_t shift = control != NULL ? __atomic_load_n(&control->wall_shift_ms, __ATOMIC_RELAXED) : 0;
+
+    if (status == 0 && clock == CLOCK_REALTIME)
+        out->tv_sec += (time_t)(shift / 1000);
+    return status;
 }
 
 /* ---- mutants ---- */

@@ -37,7 +37,7 @@ struct fault_control {
     int64_t alloc_first, alloc_times, allocs, alloc_fired;
     int64_t live_blocks, live_bytes; /* of everything, now */
     int64_t trace;                   /* remember who allocates from now on; see alloc.c */
-    int64_t wall_shift_ms;           /* added to CLOCK_REALTIME */
+    int64_t wall_shift_ms;           /* added to CLOCK_REALTIME, whole seconds */
 };
 
 /* alloc.c: tells on standard error who allocated what is still there of what was traced. */
