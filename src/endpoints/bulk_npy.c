@@ -19,6 +19,7 @@ enum {
     HEADER_MAX = 4096,
     PREFIX_MAX = NAME_MAX_BYTES - 20
 };
+static const float FEATURE_MOST = 1e6F; /* row_feature has the last word */
 
 struct bulk_npy {
     char prefix[NAME_MAX_BYTES + 1];
@@ -184,6 +185,44 @@ static enum amx_status push_header(struct bulk *b, const char *data, size_t n, s
 
 /* ---- rows ---- */
 
+static double number_at(const struct bulk_npy *npy, const char *bytes, size_t i)
+{
+    float single;
+    double value;
+    if (npy->item == 8) {
+        memcpy(&value, bytes + i * 8, sizeof value);
+        return value;
+    }
+    memcpy(&single, bytes + i * 4, sizeof single);
+    return (double)single;
+}
+
+/* Without a branch per number: a body has hundreds of millions of them, and hardly ever a bad one. */
+static bool all_in_range(const float *features, size_t d)
+{
+    unsigned bad = 0;
+    for (size_t i = 0; i < d; i++)
+        bad |= !(fabsf(features[i]) <= FEATURE_MOST);
+    return bad == 0;
+}
+
+/* Says which number is the first bad one. */
+static enum amx_status check_numbers(struct bulk *b, const char *bytes, size_t d, struct amx_error *err)
+{
+    enum amx_status status = AMX_OK;
+    for (size_t i = 0; i < d && status == AMX_OK; i++) {
+        double value = number_at(b->npy, bytes, i);
+        if (fabs(value) <= (double)FEATURE_MOST)
+            continue;
+        char text[NUMBER_TEXT_BYTES];
+        size_t length = number_double_text(value, text);
+        struct slice shown = length > 0 ? (struct slice){text, length}
+                                        : (struct slice){isnan(value) ? "NaN" : "Infinity", isnan(value) ? 3 : 8};
+        status = row_feature(&b->context, value, shown, i, err);
+    }
+    return status;
+}
+
 static enum amx_status parse_row(struct bulk *b, const char *bytes, struct instance_in *row, struct amx_error *err)
 {
     struct bulk_npy *npy = b->npy;
@@ -193,29 +232,18 @@ static enum amx_status parse_row(struct bulk *b, const char *bytes, struct insta
     float *features = arena_take(bulk_arena(b), d * sizeof *features);
     if (features == NULL || n < 0)
         return error_set(err, AMX_NO_MEMORY, "out of memory");
-    *row = (struct instance_in){.split = b->split, .gold = ROW_NO_CLASS};
+    *row = (struct instance_in){.split = b->split, .gold = ROW_NO_CLASS, .features = features};
     enum amx_status status =
         row_name(&b->context, (struct slice){name, (size_t)n}, "", "id", bulk_arena(b), &row->id, err);
-    for (size_t i = 0; i < d && status == AMX_OK; i++) {
-        double value;
-        if (npy->item == 4) {
-            float single;
-            memcpy(&single, bytes + i * 4, sizeof single);
-            value = (double)single;
-        } else {
-            memcpy(&value, bytes + i * 8, sizeof value);
-        }
-        features[i] = (float)value;
-        if (!(fabs(value) <= 1e6)) {
-            char text[NUMBER_TEXT_BYTES];
-            size_t length = number_double_text(value, text);
-            struct slice shown = length > 0 ? (struct slice){text, length}
-                                            : (struct slice){isnan(value) ? "NaN" : "Infinity", isnan(value) ? 3 : 8};
-            status = row_feature(&b->context, value, shown, i, err);
-        }
+    if (status != AMX_OK)
+        return status;
+    if (npy->item == 8) {
+        for (size_t i = 0; i < d; i++)
+            features[i] = (float)number_at(npy, bytes, i);
+        return check_numbers(b, bytes, d, err); /* of the doubles: rounded, one just too large may pass */
     }
-    row->features = features;
-    return status;
+    memcpy(features, bytes, d * sizeof *features);
+    return all_in_range(features, d) ? AMX_OK : check_numbers(b, bytes, d, err);
 }
 
 static enum amx_status add_row(struct bulk *b, const char *bytes, struct amx_error *err)

@@ -28,6 +28,7 @@ struct changes {
     int64_t n_annotators; /* at the start */
     int64_t began_seq;    /* label_seq at the start */
     int64_t active_model; /* number; 0 = none */
+    bool names_repeat;    /* the instance put last stood there already; the next one likely does, too */
     /* Deltas since begin. */
     int64_t d_instances, d_annotators, d_labels, d_skipped, d_gold, d_awaiting;
 };

@@ -39,6 +39,52 @@ TEST(instances_put_replaces_given_fields)
     fixture_done(&f);
 }
 
+static enum amx_status check_listed(void *context, const struct instance_row *row)
+{
+    int *n = context;
+
+    ++*n;
+    if (row->awaiting_features)
+        CHECK(row->features == NULL);
+    else
+        CHECK(row->features != NULL && row->features[0] == (float)row->id && row->n_features == 3);
+    return AMX_OK;
+}
+
+/* Known and new names by turns in one job, with and without features; the list gives each its own features. */
+TEST(instances_put_by_turns)
+{
+    static const char *const names[] = {"c", "a", "c", "b", "a", "a", "d", "e", "c", "f"};
+    static const int64_t ids[] = {1, 2, 1, 3, 2, 2, 4, 5, 1, 6};
+    struct fixture f;
+    struct changes ch;
+    enum put_outcome o;
+    int64_t id;
+    int64_t most = 0;
+    int n = 0;
+    bool more = true;
+
+    fixture_init(&f, 3);
+    CHECK_INT(db_begin(f.db, &f.err), AMX_OK);
+    CHECK_INT(changes_begin(f.db, f.project, f.now, &ch, &f.err), AMX_OK);
+    for (size_t i = 0; i < sizeof ids / sizeof ids[0]; i++) {
+        float x[3] = {(float)ids[i], 0, 0};
+        struct instance_put put = {
+            .name = text(names[i]), .split = SPLIT_KEEP, .gold_class = -1, .features = ids[i] % 3 == 0 ? NULL : x};
+        CHECK_INT(instances_put(&ch, &put, &o, &id, &f.err), AMX_OK);
+        CHECK_INT(id, ids[i]);
+        CHECK_INT(o, ids[i] > most ? PUT_CREATED : PUT_UNCHANGED);
+        most = ids[i] > most ? ids[i] : most;
+    }
+    CHECK_INT(changes_flush(&ch, &f.err), AMX_OK);
+    CHECK_INT(db_commit(f.db, &f.err), AMX_OK);
+    CHECK_INT(instances_list(f.db, f.project, NULL, 0, 100, INSTANCES_FEATURES, check_listed, &n, &more, &f.err),
+              AMX_OK);
+    CHECK(n == 6 && !more);
+    CHECK(counters_hold(&f));
+    fixture_done(&f);
+}
+
 TEST(instances_metadata_comes_and_goes)
 {
     struct fixture f;
