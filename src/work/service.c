@@ -20,7 +20,7 @@
 #include "work/writer.h"
 
 enum {
-    CHECK_WAIT_SECONDS = 2
+    CHECK_WAIT_MS = 2000
 };
 
 /* In the writer's thread, once: fsync failed, so nothing this process writes can be trusted to reach the disk. The
@@ -121,14 +121,19 @@ static enum amx_status start(struct service *service, struct amx_error *err)
 /* False: it is in the middle of a big table and cannot be waited for. */
 static bool stop_check(struct service *service)
 {
-    struct timespec until;
+    const struct timespec nap = {.tv_nsec = 5000000};
+    int64_t end_ms = clock_monotonic_ms() + CHECK_WAIT_MS;
 
     if (!service->has_checker)
         return true;
     __atomic_store_n(&service->stop_check, true, __ATOMIC_RELEASE);
-    (void)clock_gettime(CLOCK_MONOTONIC, &until); /* always there on Linux */
-    until.tv_sec += CHECK_WAIT_SECONDS;
-    return pthread_clockjoin_np(service->checker, NULL, CLOCK_MONOTONIC, &until) == 0;
+    /* Not pthread_timedjoin_np: its clock may be set back, and the stop would wait as much longer. */
+    while (pthread_tryjoin_np(service->checker, NULL) != 0) {
+        if (clock_monotonic_ms() >= end_ms)
+            return false;
+        (void)nanosleep(&nap, NULL); /* a signal only makes it shorter */
+    }
+    return true;
 }
 
 enum amx_status service_start(const struct service_config *config, struct service **out, struct amx_error *err)
