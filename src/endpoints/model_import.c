@@ -233,6 +233,8 @@ static void start_import(struct http_request *rq, struct import *m)
     struct amx_error err = {0};
     enum amx_status status = read_model(m, &err);
     if (status != AMX_OK) {
+        if (status == AMX_CORRUPT)
+            err.code = AMX_INVALID; /* what the client sent is, no file of ours */
         write_free(&m->write);
         problem_reply_error(rq, status == AMX_CORRUPT ? PROBLEM_INVALID_BODY : problem_of_status(status), &err);
         return;

@@ -23,6 +23,20 @@ def as_it_is(ctx, value):
     return value if isinstance(value, bytes) else value.encode() if isinstance(value, str) else json.dumps(value).encode()
 
 
+@schemathesis.hook
+def before_load_schema(ctx, raw_schema):
+    """`x-lines`: the document's schema is that of a line; here an answer is the list of its lines."""
+    nodes = [raw_schema]
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, dict):
+            if node.get("x-lines"):
+                node["schema"] = {"type": "array", "items": node["schema"]}
+            nodes += node.values()
+        elif isinstance(node, list):
+            nodes += node
+
+
 @schemathesis.deserializer("application/x-ndjson")
 def lines(ctx, response):
     return [json.loads(line) for line in response.content.splitlines()]
