@@ -179,6 +179,8 @@ static enum amx_status prune(const struct backups *b, struct inventory *in, stru
             delete_file(b, entry->d_name);
     }
     (void)closedir(dir); /* only read */
+    free(in->numbers);
+    *in = (struct inventory){0};
     return look(b, false, in, err);
 }
 
