@@ -16,6 +16,7 @@
 #include "options.h"
 #include "progress_bar.h"
 #include "util/error.h"
+#include "util/jsonx.h"
 #include "work/auto_fit.h"
 #include "work/calibrate.h"
 #include "work/evaluate.h"
@@ -46,9 +47,9 @@ struct words {
 /* A number as JSON, or the text itself, which is refused where a number is wanted. */
 static json_t *value_of(const char *text)
 {
-    json_t *json = json_loads(text, JSON_DECODE_ANY, NULL);
+    json_t *json = NULL;
 
-    return json != NULL ? json : json_string(text);
+    return jsonx_load(text, strlen(text), &json, NULL) == AMX_OK ? json : json_string(text);
 }
 
 static json_t *request_of(const struct words *w)

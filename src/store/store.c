@@ -311,8 +311,8 @@ enum amx_status store_check(struct store *store, const bool *stop, struct amx_er
     for (size_t at = 0; status == AMX_OK && at < tables.n; at += strlen(tables.bytes + at) + 1) {
         if (stop != NULL && __atomic_load_n(stop, __ATOMIC_ACQUIRE))
             status = error_set(err, AMX_CANCELLED, "the check was not finished");
-        else
-            status = check_table(db, tables.bytes + at, err);
+        else if ((status = check_table(db, tables.bytes + at, err)) == AMX_CORRUPT)
+            status = check_table(db, tables.bytes + at, err); /* memory that was out for a moment reads like damage */
     }
     store_reader_put(store, db);
     buf_done(&tables);

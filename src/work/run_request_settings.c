@@ -139,7 +139,7 @@ enum amx_status run_request_set(struct run_request *request, const char *assignm
     const struct amx_setting_field *field;
     char key[64], list[512];
     const char *value;
-    json_t *json;
+    json_t *json = NULL;
     enum amx_status status;
 
     if (equals == NULL || equals == assignment || (size_t)(equals - assignment) >= sizeof key)
@@ -154,8 +154,7 @@ enum amx_status run_request_set(struct run_request *request, const char *assignm
             return error_set(err, AMX_INVALID, "The value of %s is too long.", key);
         value = list;
     }
-    json = json_loads(value, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, NULL);
-    if (json == NULL)
+    if (jsonx_load(value, strlen(value), &json, NULL) != AMX_OK)
         json = json_string(value);
     if (json == NULL)
         return error_set(err, AMX_INVALID, "The value of %s is not UTF-8.", key);

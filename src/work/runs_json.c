@@ -26,10 +26,12 @@ static json_t *count_json(int64_t n)
 /* Stored JSON text; `otherwise` (taken) when there is none. NULL when memory is out. */
 static json_t *stored_json(struct slice text, json_t *otherwise)
 {
+    json_t *json = NULL;
+
     if (text.bytes == NULL)
         return otherwise;
     json_decref(otherwise);
-    return json_loadb(text.bytes, text.n, JSON_DECODE_ANY, NULL);
+    return jsonx_load(text.bytes, text.n, &json, NULL) == AMX_OK ? json : NULL;
 }
 
 static json_t *curve_json(const struct run_progress *progress)

@@ -3,7 +3,7 @@
 FAULT_BIN  := $(O)/fault/annotmixd-fault
 FAULT_OBJS := $(patsubst tests/%.c,$(O)/tests/%.o,$(wildcard tests/fault/*.c))
 FAULT_WRAP := -Wl,--wrap=db_open,--wrap=db_begin,--wrap=db_commit,--wrap=db_checkpoint,--wrap=clock_gettime
-FAULT_SEED := $(if $(SEED),--seed $(SEED))
+FAULT_SEED := --seed $(or $(SEED),1)
 FAULT_PY    = $(PYTHON) tests/fault/$(1).py --binary $(FAULT_BIN) $(FAULT_SEED)
 SOAK_PY     = $(PYTHON) tests/fault/$(1).py --binary $(FAULT_BIN) --log $(BUILD)/soak/$(2).jsonl
 $(FAULT_BIN): $(CMD_OBJS) $(ROOM_OBJS) $(AMX_OBJS) $(FAULT_OBJS)
