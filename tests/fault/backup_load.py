@@ -22,6 +22,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from campaign import report
 from server import Server
 
 CLASSES = ["red", "green", "blue"]
@@ -185,11 +186,7 @@ def main():
         print(f"  label p50/p99 in ms: {percentile(during, 0.5):.2f}/{percentile(during, 0.99):.2f} while `annotmixd backup` ran "
               f"(n = {len(during)}), {percentile(quiet, 0.5):.2f}/{percentile(quiet, 0.99):.2f} otherwise (n = {len(quiet)})")
         print(f"  a call took {min(b - a for a, b in calls):.2f} to {max(b - a for a, b in calls):.2f} s")
-    for text, good in checks:
-        print(("ok: " if good else "FAIL: ") + text)
-    failed = sum(not good for _, good in checks)
-    print(f"{len(checks) - failed} passed, {failed} failed")
-    return 1 if failed else 0
+    return report(checks)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ sent again with the same key. At the end the whole feed is read once more, the c
 checks the file. Note that kill -9 does not test the disk's cache (it survives); that is synchronous=FULL's task.
 """
 import argparse
+import contextlib
 import http.client
 import random
 import sqlite3
@@ -108,7 +109,9 @@ def resend_unknown(server, ledger):
         ledger.ack(labels)
 
 
-def cycle(server, ledger, rng):
+@contextlib.contextmanager
+def clients_at_work(server, ledger, rng, n):
+    """n clients send labels meanwhile; gives the list of what went wrong for them, complete at the end."""
     stop = threading.Event()
     failures = []
 
@@ -118,20 +121,27 @@ def cycle(server, ledger, rng):
         except RuntimeError as error:
             failures.append(error)
 
-    threads = [threading.Thread(target=guarded, args=(rng.random(),)) for _ in range(N_CLIENTS)]
+    threads = [threading.Thread(target=guarded, args=(rng.random(),)) for _ in range(n)]
     for thread in threads:
         thread.start()
     try:
-        server.call("POST", "/v1/projects/k/training-runs", {"settings": {"epochs": 50, "hidden": [64]}})
-        server.call("POST", "/v1/projects/k/instances", {"instances": [{"id": f"i{rng.randrange(N_INSTANCES)}",
-                                                                       "features": [rng.random() for _ in range(8)]}]})
-    except (OSError, http.client.HTTPException):
-        pass
-    time.sleep(rng.uniform(0.02, 0.5))  # the random moment itself, not a wait for anything
-    server.kill()
-    stop.set()
-    for thread in threads:
-        thread.join()
+        yield failures
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+def cycle(server, ledger, rng):
+    with clients_at_work(server, ledger, rng, N_CLIENTS) as failures:
+        try:
+            server.call("POST", "/v1/projects/k/training-runs", {"settings": {"epochs": 50, "hidden": [64]}})
+            server.call("POST", "/v1/projects/k/instances", {"instances": [
+                {"id": f"i{rng.randrange(N_INSTANCES)}", "features": [rng.random() for _ in range(8)]}]})
+        except (OSError, http.client.HTTPException):
+            pass
+        time.sleep(rng.uniform(0.02, 0.5))  # the random moment itself, not a wait for anything
+        server.kill()
     if failures:
         raise failures[0]
 

@@ -18,12 +18,11 @@ import random
 import sqlite3
 import sys
 import tempfile
-import threading
 from pathlib import Path
 
 from campaign import Campaign, report
 from control import CUT_STATUS, MUTANTS, Control
-from kill9 import CLASSES, Ledger, client, read_feed, resend_unknown
+from kill9 import CLASSES, Ledger, clients_at_work, read_feed, resend_unknown
 from server import Server
 
 CUTS_PER_FILE = 50
@@ -60,23 +59,8 @@ def put_images(db):
 
 def load_until(server, ledger, rng, ended):
     """Clients send labels until ended() returns."""
-    stop, failures = threading.Event(), []
-
-    def guarded(seed):
-        try:
-            client(server, ledger, random.Random(seed), stop)
-        except RuntimeError as error:
-            failures.append(error)
-
-    threads = [threading.Thread(target=guarded, args=(rng.random(),)) for _ in range(N_CLIENTS)]
-    for thread in threads:
-        thread.start()
-    try:
+    with clients_at_work(server, ledger, rng, N_CLIENTS) as failures:
         ended()
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
     if failures:
         raise Broken(str(failures[0]))
 

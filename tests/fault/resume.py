@@ -14,6 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from campaign import report
 from server import Server
 
 REQUEST = {"seed": 7, "settings": {"epochs": 60, "hidden": [64], "batch_size": 32}}
@@ -91,11 +92,7 @@ def main():
     checks = [(f"{same} of {arguments.times} models are the same bytes as the first, {wanted[:16]}...", same == arguments.times),
               (f"{killed_in_time} of {arguments.times} kills hit the training", killed_in_time > 0),
               ("SIGTERM ends the server well", clean)]
-    for text, good in checks:
-        print(("ok: " if good else "FAIL: ") + text)
-    failed = sum(not good for _, good in checks)
-    print(f"{len(checks) - failed} passed, {failed} failed")
-    return 1 if failed else 0
+    return report(checks)
 
 
 if __name__ == "__main__":
