@@ -100,7 +100,7 @@ demo: ## digits from twelve annotators: build, serve, import, train, show; Ctrl-
 test: ## what to run before and after a change: build, unit tests, HTTP tests, saved inputs (<= 6 minutes)
 	@$(SUBMAKE) deps DEPS='build test' && $(SUBMAKE) $(JOBS) build-all
 	@$(TALLY) test '$(SUBMAKE) test-unit' '$(SUBMAKE) test-replay' '$(SUBMAKE) test-http'
-check: ## what CI runs after `test`: other compilers, sanitizers, valgrind, lint, kill -9, install, demo (< 20 minutes)
+check: ## what CI runs after `test`: other compilers, sanitizers, valgrind, lint, kill -9, install, faults, contract, demo (about 20 minutes)
 	@$(TALLY) check '$(SUBMAKE) lint' '$(SUBMAKE) $(JOBS) build-all WERROR=1 CC=gcc BUILD=$(BUILD)/gcc' \
 	  '$(SUBMAKE) $(JOBS) build-all WERROR=1 CC=clang BUILD=$(BUILD)/clang' '$(SUBMAKE) test-install' '$(SUBMAKE) bench-check' \
 	  '$(SUBMAKE) test-kill' '$(SUBMAKE) test-proxies' '$(SUBMAKE) test-shutdown' '$(SUBMAKE) test-load' '$(SUBMAKE) test-wal' '$(SUBMAKE) test-fault' '$(SUBMAKE) test-contract' '$(SUBMAKE) test-asan' '$(SUBMAKE) test-tsan' '$(SUBMAKE) test-valgrind UNIT_ROOMS="store work"' \
