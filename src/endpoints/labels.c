@@ -103,24 +103,51 @@ static void free_label(struct write *w)
     arena_done(&((struct label_write *)w)->arena);
 }
 
+/* One of them. Its own refusal is its status; what is returned concerns all. */
+static enum amx_status put_label(struct changes *ch, struct label_write *l)
+{
+    struct write_job *job = &l->write.job;
+    struct label_put put = put_of(&l->row, l->create_instances);
+    job->status = labels_put_soon(ch, &put, &l->result, &job->error);
+    if (job->status == AMX_OK && l->may_read)
+        l->model = ch->active_model;
+    if (job->status != AMX_NOT_FOUND && job->status != AMX_CONFLICT)
+        return job->status;
+    point_at(job->status, &job->error);
+    return AMX_OK;
+}
+
+/* The project's row is read and written once, and so are those of the annotators; the labels go in by few statements. */
+static enum amx_status apply_labels(struct db *db, struct write_job *first, size_t n, struct amx_error *err)
+{
+    struct changes ch;
+    struct amx_error why = {.code = AMX_OK};
+    enum amx_status status = changes_begin(db, first->project_id, clock_wall_ms(), &ch, &why);
+    bool gone = status == AMX_NOT_FOUND;
+    struct write_job *job = first;
+    for (size_t i = 0; i < n && (gone || status == AMX_OK); i++, job = job->next) {
+        struct label_write *l = (struct label_write *)write_of_job(job);
+        l->project_gone = gone;
+        if (gone) {
+            job->status = AMX_NOT_FOUND;
+            job->error = why;
+        } else if ((status = put_label(&ch, l)) != AMX_OK) {
+            why = job->error;
+        }
+    }
+    if (status == AMX_OK)
+        status = changes_flush(&ch, &why);
+    if (gone)
+        return AMX_OK;
+    if (status != AMX_OK && err != NULL)
+        *err = why;
+    return status;
+}
+
 static enum amx_status apply_label(struct db *db, struct write *w)
 {
-    struct label_write *l = (struct label_write *)w;
-    struct changes ch;
-    struct amx_error *err = &w->job.error;
-    enum amx_status status = changes_begin(db, w->project->id, clock_wall_ms(), &ch, err);
-    l->project_gone = status == AMX_NOT_FOUND;
-    if (status != AMX_OK)
-        return status;
-    struct label_put put = put_of(&l->row, l->create_instances);
-    status = labels_put(&ch, &put, &l->result, err);
-    if (status == AMX_OK)
-        status = changes_flush(&ch, err);
-    else
-        point_at(status, err);
-    if (status == AMX_OK && l->may_read)
-        l->model = ch.active_model;
-    return status;
+    enum amx_status status = apply_labels(db, &w->job, 1, &w->job.error);
+    return status == AMX_OK ? w->job.status : status;
 }
 
 static void write_string_or_null(struct buf *out, const char *key, struct slice text)
@@ -240,6 +267,7 @@ static void post_one(struct http_request *rq, const char *body, size_t n)
         return;
     }
     l->write.apply = apply_label;
+    l->write.together = apply_labels;
     l->write.compose = compose_label;
     l->write.committed = committed_label;
     l->write.failed = failed_label;

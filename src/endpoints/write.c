@@ -10,7 +10,7 @@
 
 /* ---- life ---- */
 
-static struct write *of_job(struct write_job *job)
+struct write *write_of_job(struct write_job *job)
 {
     return (struct write *)(void *)((char *)job - offsetof(struct write, job));
 }
@@ -98,7 +98,7 @@ static enum amx_status compose_once(struct write *w)
 
 static enum amx_status run_apply(struct db *db, struct write_job *job)
 {
-    struct write *w = of_job(job);
+    struct write *w = write_of_job(job);
     if (!w->key.present)
         return w->apply(db, w);
     enum amx_status status = idempotency_find(db, &w->key, &w->reply, &job->error);
@@ -115,7 +115,7 @@ static enum amx_status run_apply(struct db *db, struct write_job *job)
 
 static void run_done(struct write_job *job)
 {
-    struct write *w = of_job(job);
+    struct write *w = write_of_job(job);
     if (job->status == AMX_OK && !w->key.replayed && w->committed != NULL)
         w->committed(w);
     idempotency_release(&w->key);
@@ -172,6 +172,7 @@ void write_submit(struct http_request *rq, struct write *w)
     if (!idempotency_claim(rq, w->job.project_id, &w->key))
         return;
     w->job.apply = run_apply;
+    w->job.together = w->key.present ? NULL : w->together;
     w->job.done = run_done;
     if (!http_suspend(rq, HTTP_WAIT_WRITE, 0, resumed))
         return; /* replied; freed with the request */

@@ -52,6 +52,8 @@ struct write {
     /* Set by the endpoint before write_submit. */
     /* Writer thread, inside the savepoint. AMX_OK, or why nothing is written (job.error says so to the client). */
     enum amx_status (*apply)(struct db *db, struct write *w);
+    /* NULL, or write_job.together of those that have no Idempotency-Key. */
+    enum amx_status (*together)(struct db *db, struct write_job *first, size_t n, struct amx_error *err);
     /* Fills w->reply after apply went well; any thread; AMX_NO_MEMORY is its only failure. */
     enum amx_status (*compose)(struct write *w);
     /* Writer thread, after COMMIT, not for a replay. NULL = nothing. */
@@ -75,6 +77,7 @@ struct write {
 /* Zeroed struct of `size` bytes (>= sizeof(struct write)) that starts with a struct write. project: the reference is
  * taken, even on failure; NULL allowed. NULL when memory is out: then 503 has been replied. */
 void *write_new(struct http_request *rq, size_t size, struct project_info *project);
+struct write *write_of_job(struct write_job *job);
 /* Drops a struct that was not submitted. */
 void write_free(struct write *w);
 /* Suspends, submits, and later replies. Taken in any case. Last call of the handler. */

@@ -1,5 +1,5 @@
 /* writer.h - the one thread that writes. Group commit: everything that waits now (at most 512 jobs) becomes one
- * transaction, each job in a savepoint of its own; after COMMIT every job learns its own outcome.
+ * transaction, each job (or jobs that are applied together) in a savepoint; after COMMIT every job learns its own outcome.
  *
  * Why one thread and one connection: no SQLITE_BUSY inside the process, and no way into the WAL-reset bug of SQLite
  * before 3.51.3 (checkpoints run here too). The thread never waits for more jobs: what arrives during a COMMIT is the
@@ -19,6 +19,10 @@ struct writer;
 struct write_job {
     /* Runs in the writer thread inside a savepoint. Any status but AMX_OK undoes this job alone. Must not block. */
     enum amx_status (*apply)(struct db *db, struct write_job *job);
+    /* NULL, or the same for n > 1 jobs of one project that wait side by side, first to last by `next`, all with this
+     * function: what they share is written once. AMX_OK: each job's status and error tell its own outcome, and one that
+     * failed has written nothing. Anything else: all of it is undone, and each job is applied by itself. */
+    enum amx_status (*together)(struct db *db, struct write_job *first, size_t n, struct amx_error *err);
     /* Runs in the writer thread when the outcome is durable (or failed): status and error are set. Usually resumes a
      * request; the job may be freed by it. Not called for writer_run. */
     void (*done)(struct write_job *job);

@@ -1,5 +1,6 @@
 /* The writer's thread: groups, outcomes, fairness, trouble, the end. */
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -383,6 +384,121 @@ TEST(writer_tells_the_whole_group_when_it_is_lost)
     CHECK_INT(bad.job.status, AMX_IO);
     CHECK_INT(after.job.status, AMX_BUSY);
     CHECK(!has_row(&b, "before") && !has_row(&b, "after"));
+    teardown(&b);
+}
+
+/* ---- jobs that are applied together ---- */
+
+enum {
+    ALIKE = 5
+};
+
+struct alike {
+    struct counted counted[ALIKE + 2]; /* before, ALIKE of a kind, after */
+    char keys[ALIKE + 2][16];
+    atomic_int done;
+    int calls, together; /* of write_alike; jobs in the last of them */
+    enum amx_status fails;
+    bool loses;
+};
+static struct alike alike;
+
+/* Writes a row for each but those that are to fail; then all of it may fail. */
+static enum amx_status write_alike(struct db *db, struct write_job *first, size_t n, struct amx_error *err)
+{
+    struct write_job *job = first;
+
+    alike.calls++;
+    alike.together = (int)n;
+    for (size_t i = 0; i < n; i++, job = job->next) {
+        struct counted *c = (struct counted *)job;
+        job->status = c->fails;
+        if (c->fails == AMX_OK)
+            CHECK_INT(meta_set(db, c->key, text("together"), err), AMX_OK);
+        else
+            job->status = error_set(&job->error, c->fails, "asked to fail");
+    }
+    if (alike.loses)
+        db_rollback(db);
+    return alike.fails == AMX_OK ? AMX_OK : error_set(err, alike.fails, "all of them");
+}
+
+/* ALIKE jobs of one kind; beside: with another job on either side. The third fails. */
+static void run_alike(struct bench *b, bool beside, enum amx_status fails, bool loses)
+{
+    struct gate gate;
+    int n = 0;
+
+    memset(&alike, 0, sizeof(alike));
+    alike.fails = fails;
+    alike.loses = loses;
+    setup(b, 0);
+    close_gate(&gate, b->writer);
+    for (int i = beside ? 0 : 1; i < (beside ? ALIKE + 2 : ALIKE + 1); i++, n++) {
+        (void)snprintf(alike.keys[i], sizeof(alike.keys[i]), "k%d", i);
+        alike.counted[i] = (struct counted){
+            .job = {.apply = write_row, .done = is_done}, .key = alike.keys[i], .done = &alike.done};
+        if (i > 0 && i <= ALIKE)
+            alike.counted[i].job.together = write_alike;
+        if (i == 3)
+            alike.counted[i].fails = AMX_INVALID;
+        CHECK_INT(writer_submit(b->writer, &alike.counted[i].job), AMX_OK);
+    }
+    open_gate(&gate);
+    while (alike.done < n) /* nothing else may join their group */
+        (void)sched_yield();
+}
+
+static bool row_is(struct bench *b, int i, const char *value)
+{
+    struct db *db;
+    AUTO(buf) found = BUF_INIT(64);
+
+    CHECK_INT(store_reader_get(b->store, &db, &b->err), AMX_OK);
+    enum amx_status status = meta_get(db, alike.keys[i], &found, &b->err);
+    store_reader_put(b->store, db);
+    return status == AMX_OK && strcmp(buf_string(&found), value) == 0;
+}
+
+static void check_alike(bool beside, enum amx_status fails, const char *value)
+{
+    struct bench b;
+
+    run_alike(&b, beside, fails, false);
+    CHECK_INT(alike.calls, 1);
+    CHECK_INT(alike.together, ALIKE);
+    for (int i = 1; i <= ALIKE; i++) {
+        CHECK_INT(alike.counted[i].job.status, i == 3 ? AMX_INVALID : AMX_OK);
+        CHECK(i == 3 ? !has_row(&b, alike.keys[i]) : row_is(&b, i, value));
+    }
+    CHECK_STR(alike.counted[3].job.error.text, "asked to fail");
+    if (beside)
+        CHECK(row_is(&b, 0, "1") && row_is(&b, ALIKE + 1, "1"));
+    teardown(&b);
+}
+
+TEST(writer_applies_jobs_of_a_kind_together)
+{
+    check_alike(false, AMX_OK, "together");
+    check_alike(true, AMX_OK, "together");
+}
+
+TEST(writer_applies_jobs_one_by_one_when_they_fail_together)
+{
+    check_alike(false, AMX_NO_MEMORY, "1");
+    check_alike(true, AMX_NO_MEMORY, "1");
+}
+
+TEST(writer_tells_the_whole_group_when_jobs_lose_it_together)
+{
+    struct bench b;
+
+    run_alike(&b, true, AMX_IO, true);
+    CHECK_INT(alike.calls, 1);
+    for (int i = 0; i < ALIKE + 2; i++) {
+        CHECK_INT(alike.counted[i].job.status, i == 3 ? AMX_INVALID : AMX_BUSY);
+        CHECK(!has_row(&b, alike.keys[i]));
+    }
     teardown(&b);
 }
 
