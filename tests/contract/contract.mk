@@ -11,13 +11,21 @@ soak-t7: all contract-venv ## T7: 10,000 cases of schemathesis, all phases (SEED
 	@$(ST_RUN) --examples 150 --seed $(or $(SEED),1) --log $(BUILD)/soak-t7.log
 soak-t8: all contract-venv ## T8: 2,000 runs of 50 steps against the model (SEED=1; goes on by SEED=1+runs done, log build/soak-t8.log)
 	@$(CONTRACT_RUN)/state_machine.py --binary $(BIN)/annotmixd --runs 2000 --steps 50 --seed $(or $(SEED),1) | tee $(BUILD)/soak-t8.log
+# Everything that runs our code, built with counters. COVERAGE_PARTS='unit http' runs some (and adds to what is counted).
 COVERAGE := $(BUILD)/coverage
-coverage: ## share of src that unit, HTTP and replay tests reach (build/coverage.txt: lines >= 90 %, branches >= 80 %)
-	@$(SUBMAKE) deps DEPS='build test coverage'
-	@$(SUBMAKE) $(JOBS) BUILD=$(COVERAGE) CFLAGS='-O0 -g --coverage -fprofile-update=atomic' LDFLAGS=--coverage build-all
-	@find $(COVERAGE) -name '*.gcda' -delete
-	@-$(TALLY) coverage '$(SUBMAKE) BUILD=$(COVERAGE) CFLAGS="-O0 -g --coverage -fprofile-update=atomic" LDFLAGS=--coverage test-unit' \
-	  '$(SUBMAKE) BUILD=$(COVERAGE) CFLAGS="-O0 -g --coverage -fprofile-update=atomic" LDFLAGS=--coverage test-replay' \
-	  '$(SUBMAKE) BUILD=$(COVERAGE) CFLAGS="-O0 -g --coverage -fprofile-update=atomic" LDFLAGS=--coverage test-http'
+COVER    = $(SUBMAKE) BUILD=$(COVERAGE) CONTRACT=$(BUILD)/contract
+COVERED  = $(if $(filter $(1),$(or $(COVERAGE_PARTS),unit replay http fault contract)),$(2))
+coverage: export CFLAGS = -O0 -g --coverage -fprofile-update=atomic
+coverage: export LDFLAGS = --coverage -Wl,--wrap=_exit $(abspath $(COVERAGE))/hook.o
+coverage: export ANNOTMIX_KILL = SIGUSR2
+coverage: ## share of src that all tests reach, faults included (build/coverage.txt: lines >= 90 %, branches >= 80 %; most of an hour)
+	@$(SUBMAKE) deps DEPS='build test check coverage'
+	@mkdir -p $(COVERAGE) && $(CC) -O2 -c -o $(COVERAGE)/hook.o tests/ci/coverage_hook.c
+	@$(COVER) $(JOBS) build-all
+	@$(if $(COVERAGE_PARTS),,find $(COVERAGE) -name '*.gcda' -delete)
+	@-$(TALLY) coverage $(call COVERED,unit,'$(COVER) test-unit' 'ANNOTMIX_KERNEL=plain $(COVER) test-unit UNIT_ROOMS=learn') \
+	  $(call COVERED,replay,'$(COVER) test-replay') $(call COVERED,http,'$(COVER) test-http') \
+	  $(call COVERED,fault,'$(COVER) test-fault SAMPLE=60' '$(COVER) test-backup' '$(COVER) test-upgrade' '$(COVER) test-resume' '$(COVER) test-shutdown') \
+	  $(call COVERED,contract,'$(COVER) test-contract')
 	@sh tests/ci/coverage.sh $(COVERAGE) $(BUILD)/coverage.txt
 .PHONY: coverage contract-venv test-contract soak-t7 soak-t8

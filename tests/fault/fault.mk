@@ -16,7 +16,7 @@ build-all: $(FAULT_BIN) $(TORTURE_BIN)
 
 test-fault: $(FAULT_BIN) $(TORTURE_BIN) ## the fault-injecting build: power cuts, disk errors, a full disk, failed allocations; each mutant must be noticed (<= 4 minutes)
 	@$(TALLY) fault '$(call FAULT_PY,kill9) --cycles 5 --mutant' '$(call FAULT_PY,power_cut) --cuts 40' \
-	  '$(call FAULT_PY,power_cut) --cuts 20 --mutant' '$(call FAULT_PY,torture) --torture $(TORTURE_BIN) --sample 20' \
+	  '$(call FAULT_PY,power_cut) --cuts 20 --mutant' '$(call FAULT_PY,torture) --torture $(TORTURE_BIN) --sample $(or $(SAMPLE),20)' \
 	  '$(call FAULT_PY,disk_errors) --calls 10 --step 2 --jobs 6' '$(call FAULT_PY,full_disk)' '$(call FAULT_PY,clock_jump)'
 test-proxies: $(BIN)/annotmixd ; @$(PYTHON) tests/fault/front_raw.py --binary $(BIN)/annotmixd --work $(BUILD)/libmicrohttpd $(or $(PROXIES),--library trixie --library sid) ## the raw requests behind nginx and haproxy, and on Debian 13's and the newest libmicrohttpd (T9)
 test-shutdown: $(BIN)/annotmixd ; @$(PYTHON) tests/fault/front_shutdown.py --binary $(BIN)/annotmixd $(FAULT_SEED) $(or $(SHUTDOWN),--streams 30 --uploads 15) ## SIGTERM under streams, uploads, a training and writers: ends at once, nothing lost or torn (T13)
