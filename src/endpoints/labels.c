@@ -15,6 +15,7 @@
 #include "util/clock.h"
 #include "util/error.h"
 #include "util/jsonx.h"
+#include "util/numbers.h"
 #include "util/utf8.h"
 #include "work/metrics.h"
 #include "work/trainers.h"
@@ -159,6 +160,14 @@ static void write_string_or_null(struct buf *out, const char *key, struct slice 
         jsonx_write_string(out, text.bytes, text.n);
 }
 
+static void write_number(struct buf *out, const char *key, int64_t value)
+{
+    char text[NUMBER_TEXT_BYTES];
+    size_t n = number_int_text(value, text);
+    buf_text(out, key);
+    buf_append(out, text, n);
+}
+
 static struct slice class_name(const struct project_info *project, int index)
 {
     if (index < 0 || (size_t)index >= project->n_classes)
@@ -179,14 +188,17 @@ static enum amx_status compose_label(struct write *w)
     write_string_or_null(&out, ",\"annotator\":", l->row.annotator);
     write_string_or_null(&out, ",\"class\":", class_name(w->project, l->row.skipped ? -1 : l->row.class_index));
     write_string_or_null(&out, ",\"ref\":", l->row.ref);
-    buf_printf(&out, ",\"given_at\":\"%s\",\"seq\":%lld", clock_text(r->given_ms, time), (long long)r->seq);
+    buf_text(&out, ",\"given_at\":\"");
+    buf_text(&out, clock_text(r->given_ms, time));
+    write_number(&out, "\",\"seq\":", r->seq);
     write_string_or_null(&out, ",\"replaces\":", replaces);
-    buf_printf(&out, ",\"superseded\":%s,\"unchanged\":%s,\"p_correct\":null",
-               r->outcome == LABEL_LATE ? "true" : "false", r->outcome == LABEL_UNCHANGED ? "true" : "false");
+    buf_text(&out, r->outcome == LABEL_LATE ? ",\"superseded\":true" : ",\"superseded\":false");
+    buf_text(&out, r->outcome == LABEL_UNCHANGED ? ",\"unchanged\":true" : ",\"unchanged\":false");
     if (l->model > 0)
-        buf_printf(&out, ",\"model\":%lld}", (long long)l->model);
+        write_number(&out, ",\"p_correct\":null,\"model\":", l->model);
     else
-        buf_text(&out, ",\"model\":null}");
+        buf_text(&out, ",\"p_correct\":null,\"model\":null");
+    buf_char(&out, '}');
     w->reply.body = buf_take(&out, &w->reply.n_body);
     buf_done(&out);
     w->reply.status = r->outcome == LABEL_CREATED ? 201 : 200;

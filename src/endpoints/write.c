@@ -1,7 +1,6 @@
 /* write.c - one write of one request, from suspension to answer (write.h). */
 #include "endpoints/write.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -37,7 +36,7 @@ void *write_new(struct http_request *rq, size_t size, struct project_info *proje
     w->service = service_of(rq);
     w->project = project;
     w->job.project_id = project != NULL ? project->id : 0;
-    (void)snprintf(w->request_id, sizeof w->request_id, "%s", http_request_id(rq));
+    memcpy(w->request_id, http_request_id(rq), strnlen(http_request_id(rq), sizeof w->request_id - 1)); /* 0 follows */
     return w;
 }
 

@@ -108,6 +108,7 @@ struct http_request {
 
     /* the target, decoded once */
     char *path[HTTP_MAX_SEGMENTS];
+    size_t path_bytes[HTTP_MAX_SEGMENTS];
     size_t n_path;
     bool too_deep;
     const char *params[HTTP_MAX_PARAMS];

@@ -6,7 +6,6 @@
  * client waits for 100-continue or the connection must be closed anyway, at the first call. Everything is freed in
  * `completed`, nowhere else.
  */
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -14,6 +13,7 @@
 #include "http/http_int.h"
 #include "util/clock.h"
 #include "util/log.h"
+#include "util/random.h"
 
 static pthread_mutex_t *stripe_of(struct http_server *server, const struct http_request *rq)
 {
@@ -21,7 +21,21 @@ static pthread_mutex_t *stripe_of(struct http_server *server, const struct http_
     return &server->stripes[(bits >> 6 ^ bits >> 12) % HTTP_STRIPES];
 }
 
-/* The client's own id if it is tame: it goes into logs and headers. Otherwise one that no other request has. */
+/* One that no other request has. */
+static void make_id(struct http_request *rq)
+{
+    unsigned char number[8];
+    uint64_t n = atomic_fetch_add_explicit(&rq->server->next_id, 1, memory_order_relaxed);
+    for (size_t i = sizeof number; i-- > 0; n >>= 8)
+        number[i] = (unsigned char)n;
+    size_t prefix = strlen(rq->server->id_prefix), skip = 0;
+    while (skip < 4 && number[skip] == 0)
+        skip++;
+    memcpy(rq->id, rq->server->id_prefix, prefix);
+    random_hex(number + skip, sizeof number - skip, rq->id + prefix);
+}
+
+/* The client's own id if it is tame: it goes into logs and headers. */
 static void choose_id(struct http_request *rq)
 {
     const char *given = http_header_in(rq, "X-Request-Id");
@@ -34,8 +48,7 @@ static void choose_id(struct http_request *rq)
     if (tame)
         memcpy(rq->id, given, n + 1);
     else
-        (void)snprintf(rq->id, sizeof rq->id, "%s%08llx", rq->server->id_prefix,
-                       (unsigned long long)atomic_fetch_add_explicit(&rq->server->next_id, 1, memory_order_relaxed));
+        make_id(rq);
 }
 
 void request_discard(struct http_request *rq)
@@ -65,8 +78,7 @@ static void refuse_target(struct http_request *rq)
 {
     rq->method = "GET";
     rq->has_body = true; /* so the problem is kept as text, for reply_raw */
-    (void)snprintf(rq->id, sizeof rq->id, "%s%08llx", rq->server->id_prefix,
-                   (unsigned long long)atomic_fetch_add_explicit(&rq->server->next_id, 1, memory_order_relaxed));
+    make_id(rq);
     http_reply_problem(rq, 414, "too-large", "Too large", "the query has too many parameters", NULL);
     reply_raw(rq);
     (void)shutdown(rq->connection->fd, SHUT_RD); /* nothing more is read: libmicrohttpd closes */

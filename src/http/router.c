@@ -120,10 +120,12 @@ static const char *split_path(struct http_request *rq, const char *path, size_t 
         const char *wrong = decode(start, length, false, to);
         if (wrong != NULL)
             return wrong;
-        if (rq->n_path == HTTP_MAX_SEGMENTS)
+        if (rq->n_path == HTTP_MAX_SEGMENTS) {
             rq->too_deep = true; /* go on: the rest is still checked */
-        else
+        } else {
+            rq->path_bytes[rq->n_path] = (size_t)(*to - segment) - 1;
             rq->path[rq->n_path++] = segment;
+        }
         i += 1 + length;
     }
     return NULL;
@@ -193,8 +195,8 @@ static bool fits(const struct compiled *row, const struct http_request *rq)
     for (size_t i = 0; i < row->n; i++) {
         const struct slice *want = &row->segments[i];
         bool is_param = (row->literal_bits >> (HTTP_MAX_SEGMENTS - 1 - i) & 1) == 0;
-        if (is_param ? rq->path[i][0] == '\0'
-                     : strlen(rq->path[i]) != want->n || memcmp(rq->path[i], want->bytes, want->n) != 0)
+        if (is_param ? rq->path_bytes[i] == 0
+                     : rq->path_bytes[i] != want->n || memcmp(rq->path[i], want->bytes, want->n) != 0)
             return false;
     }
     return true;
@@ -235,7 +237,7 @@ bool router_match(struct http_request *rq)
 
     for (size_t i = 0; i < router->n; i++) {
         const struct compiled *row = &router->rows[i];
-        if (strcmp(row->route->method, method) == 0 && fits(row, rq) &&
+        if (row->n == rq->n_path && strcmp(row->route->method, method) == 0 && fits(row, rq) &&
             (best == NULL || row->literal_bits > best->literal_bits))
             best = row;
     }

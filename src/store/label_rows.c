@@ -1,7 +1,8 @@
 /* label_rows.c - how rows of labels reach the tables: many in one statement, and those of annotators in their own order.
  *
  * A statement costs more than the row it writes (cursors are opened, their places looked up from the root), so labels
- * that may wait are kept until there are LABEL_ROWS of them and then written by one INSERT. When one of them turns out
+ * that may wait are kept until there are LABEL_ROWS of them and then written by one INSERT; at the end those that are
+ * left go in by FEW_ROWS. When one of them turns out
  * to have a current label already, the statement is taken back and its rows are put one by one; so are the rows that
  * follow for a while, because labels that were sent before come in runs.
  *
@@ -17,6 +18,7 @@
 
 enum {
     SINGLE_ROWS = 8 * LABEL_ROWS, /* after a conflict, so many are put one by one */
+    FEW_ROWS = 8,                 /* written by one statement when there are not LABEL_ROWS */
     ENTRIES_START = 64,
     ENTRIES_MOST = 65536 /* a longer job writes them in between */
 };
@@ -95,28 +97,32 @@ enum amx_status label_rows_insert(struct changes *ch, const struct new_label *ro
 #define ROWS_16 ROWS_4 ", " ROWS_4 ", " ROWS_4 ", " ROWS_4
 #define INSERT_ROWS                                                                                                    \
     "INSERT INTO labels (project_id, received_at, seq, instance_id, annotator_id, class, given_at, duration_ms, "      \
-    "state, ref) VALUES " ROWS_16 ", " ROWS_16
-static const char INSERT_LABELS[] = INSERT_ROWS;
-static const char INSERT_FIRST_LABELS[] = INSERT_ROWS UNLESS_CURRENT;
+    "state, ref) VALUES "
+/* By whether a pair may have a current label. */
+static const char *const INSERT_32_LABELS[2] = {INSERT_ROWS ROWS_16 ", " ROWS_16,
+                                                INSERT_ROWS ROWS_16 ", " ROWS_16 UNLESS_CURRENT};
+static const char *const INSERT_8_LABELS[2] = {INSERT_ROWS ROWS_4 ", " ROWS_4,
+                                               INSERT_ROWS ROWS_4 ", " ROWS_4 UNLESS_CURRENT};
 static const char TAKE_BACK[] = "DELETE FROM labels WHERE project_id = ?1 AND seq > ?2";
-static_assert(LABEL_ROWS == 32, "INSERT_ROWS has as many");
+static_assert(LABEL_ROWS == 32, "INSERT_32_LABELS has as many");
 
-/* Writes all that wait; *written: how many of them. */
-static enum amx_status insert_all(struct changes *ch, const struct label_rows *rows, int64_t *written,
+/* Writes the next n of those that wait, as many as the statement takes; *written: how many of them. */
+static enum amx_status insert_all(struct changes *ch, const struct waiting_label *waiting, size_t n, int64_t *written,
                                   struct amx_error *err)
 {
     DB_STMT(s);
     bool unless_current = false;
 
-    for (size_t i = 0; i < rows->n; i++)
-        unless_current = unless_current || rows->waiting[i].unless_current;
-    enum amx_status status = db_use(ch->db, unless_current ? INSERT_FIRST_LABELS : INSERT_LABELS, &s, err);
+    for (size_t i = 0; i < n; i++)
+        unless_current = unless_current || waiting[i].unless_current;
+    const char *sql = (n == LABEL_ROWS ? INSERT_32_LABELS : INSERT_8_LABELS)[unless_current];
+    enum amx_status status = db_use(ch->db, sql, &s, err);
     if (status != AMX_OK)
         return status;
     db_bind_int(s, 1, ch->project_id);
     db_bind_int(s, 2, ch->now_ms);
-    for (size_t i = 0; i < rows->n; i++) {
-        const struct new_label *row = &rows->waiting[i].row;
+    for (size_t i = 0; i < n; i++) {
+        const struct new_label *row = &waiting[i].row;
         int at = 3 + 6 * (int)i;
         db_bind_int(s, at, ch->label_seq + 1 + (int64_t)i);
         db_bind_int(s, at + 1, row->instance_id);
@@ -145,26 +151,28 @@ static enum amx_status take_back(struct changes *ch, struct amx_error *err)
     return db_run(s, err);
 }
 
-static enum amx_status put_singly(struct changes *ch, struct label_rows *rows, struct amx_error *err)
+static enum amx_status put_singly(struct changes *ch, struct label_rows *rows, size_t from, size_t n,
+                                  struct amx_error *err)
 {
     enum amx_status status = AMX_OK;
 
-    for (size_t i = 0; status == AMX_OK && i < rows->n; i++)
+    for (size_t i = from; status == AMX_OK && i < from + n; i++)
         status = labels_put_row(ch, &rows->waiting[i], err);
-    rows->singly -= rows->singly < rows->n ? rows->singly : rows->n;
+    rows->singly -= rows->singly < n ? rows->singly : n;
     return status;
 }
 
-/* Everybody that waits is written in one statement, or nothing is (*all). */
-static enum amx_status put_together(struct changes *ch, struct label_rows *rows, bool *all, struct amx_error *err)
+/* The next n of those that wait are written in one statement, or nothing is (*all). */
+static enum amx_status put_together(struct changes *ch, struct label_rows *rows, size_t from, size_t n, bool *all,
+                                    struct amx_error *err)
 {
     int64_t written = 0;
-    enum amx_status status = insert_all(ch, rows, &written, err);
+    enum amx_status status = insert_all(ch, rows->waiting + from, n, &written, err);
 
-    *all = status == AMX_OK && written == (int64_t)rows->n;
+    *all = status == AMX_OK && written == (int64_t)n;
     if (status == AMX_OK && !*all)
         return take_back(ch, err);
-    for (size_t i = 0; status == AMX_OK && i < rows->n; i++) {
+    for (size_t i = from; status == AMX_OK && i < from + n; i++) {
         struct waiting_label *label = &rows->waiting[i];
         label->result->seq = ++ch->label_seq;
         status = labels_count_first(ch, label, err);
@@ -178,18 +186,21 @@ enum amx_status labels_settle(struct changes *ch, struct amx_error *err)
 {
     struct label_rows *rows = changes_label_rows(ch);
     enum amx_status status = AMX_OK;
-    bool all = false;
 
-    if (rows == NULL || rows->n == 0)
-        return AMX_OK;
-    if (rows->n == LABEL_ROWS && rows->singly == 0) {
-        status = put_together(ch, rows, &all, err);
+    for (size_t from = 0, n; rows != NULL && status == AMX_OK && from < rows->n; from += n) {
+        size_t left = rows->n - from;
+        bool all = false;
+        n = left == LABEL_ROWS ? LABEL_ROWS : left < FEW_ROWS ? left : FEW_ROWS;
+        if (n >= FEW_ROWS && rows->singly == 0) {
+            status = put_together(ch, rows, from, n, &all, err);
+            if (status == AMX_OK && !all)
+                rows->singly = SINGLE_ROWS;
+        }
         if (status == AMX_OK && !all)
-            rows->singly = SINGLE_ROWS;
+            status = put_singly(ch, rows, from, n, err);
     }
-    if (status == AMX_OK && !all)
-        status = put_singly(ch, rows, err);
-    rows->n = 0;
+    if (rows != NULL)
+        rows->n = 0;
     return status;
 }
 
@@ -210,6 +221,7 @@ enum amx_status label_rows_wait(struct changes *ch, const struct waiting_label *
 #define ENTRIES_16 ENTRIES_4 ", " ENTRIES_4 ", " ENTRIES_4 ", " ENTRIES_4
 #define INSERT_ENTRIES "INSERT INTO annotator_labels (project_id, annotator_id, seq) VALUES "
 static const char INSERT_ENTRY[] = INSERT_ENTRIES ENTRY;
+static const char INSERT_8_ENTRIES[] = INSERT_ENTRIES ENTRIES_4 ", " ENTRIES_4;
 static const char INSERT_64_ENTRIES[] =
     INSERT_ENTRIES ENTRIES_16 ", " ENTRIES_16 ", " ENTRIES_16 ", " ENTRIES_16;
 
@@ -250,6 +262,8 @@ enum amx_status label_rows_end(struct changes *ch, struct amx_error *err)
     if (rows->n_entries > 1)
         qsort(rows->entries, rows->n_entries, sizeof(*rows->entries), by_annotator);
     enum amx_status status = insert_entries(ch, rows, INSERT_64_ENTRIES, 64, &at, err);
+    if (status == AMX_OK)
+        status = insert_entries(ch, rows, INSERT_8_ENTRIES, 8, &at, err);
     if (status == AMX_OK)
         status = insert_entries(ch, rows, INSERT_ENTRY, 1, &at, err);
     rows->n_entries = 0;

@@ -3,7 +3,6 @@
 #include "util/clock.h"
 
 #include <stdatomic.h>
-#include <stdio.h>
 #include <time.h>
 
 static _Atomic int64_t test_offset_ms;           /* added to both clocks */
@@ -70,6 +69,17 @@ static void date_of_days(int64_t days, int64_t *year, int64_t *month, int64_t *d
     *year = year_of_era + era * 400 + (*month <= 2);
 }
 
+/* The last `count` decimal digits of value, and what follows them. */
+static char *put_digits(char *at, int64_t value, size_t count, char next)
+{
+    for (size_t i = count; i-- > 0; value /= 10)
+        at[i] = (char)('0' + value % 10);
+    at[count] = next;
+    return at + count + 1;
+}
+
+/* Not by printf: every answer to a label has a time, and printf is slow in this process (OpenBLAS comes with
+ * libquadmath, whose own conversions put glibc's printf on its long way for everybody). */
 char *clock_text(int64_t ms, char out[CLOCK_TEXT_BYTES])
 {
     const int64_t first = -62167219200000; /* 0000-01-01 */
@@ -80,9 +90,14 @@ char *clock_text(int64_t ms, char out[CLOCK_TEXT_BYTES])
     int64_t days = (ms >= 0 ? ms : ms - 86399999) / 86400000;
     int rest = (int)(ms - days * 86400000);
     date_of_days(days, &year, &month, &day);
-    (void)snprintf(out, CLOCK_TEXT_BYTES, "%04u-%02u-%02uT%02u:%02u:%02u.%03uZ", (unsigned)year % 10000U,
-                   (unsigned)month % 100U, (unsigned)day % 100U, (unsigned)(rest / 3600000) % 100U,
-                   (unsigned)(rest / 60000 % 60), (unsigned)(rest / 1000 % 60), (unsigned)(rest % 1000));
+    char *at = put_digits(out, year, 4, '-');
+    at = put_digits(at, month, 2, '-');
+    at = put_digits(at, day, 2, 'T');
+    at = put_digits(at, rest / 3600000, 2, ':');
+    at = put_digits(at, rest / 60000 % 60, 2, ':');
+    at = put_digits(at, rest / 1000 % 60, 2, '.');
+    at = put_digits(at, rest % 1000, 3, 'Z');
+    *at = '\0';
     return out;
 }
 

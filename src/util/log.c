@@ -141,12 +141,13 @@ static void put_head(struct line *line, enum log_level level, const char *messag
 
 void log_write(enum log_level level, const char *message, ...)
 {
-    struct line line = {.n = 0};
+    struct line line; /* not set to 0: 4 KB a line */
     bool as_text = log_as_text;
     va_list args;
 
     if (!log_enabled(level))
         return;
+    line.n = 0;
     put_head(&line, level, message, as_text);
     va_start(args, message);
     for (;;) {

@@ -204,3 +204,20 @@ size_t number_float_text(float value, char out[NUMBER_TEXT_BYTES])
     out[n] = '\0';
     return n;
 }
+
+size_t number_int_text(int64_t value, char out[NUMBER_TEXT_BYTES])
+{
+    char digits[NUMBER_TEXT_BYTES];
+    uint64_t rest = value < 0 ? 0 - (uint64_t)value : (uint64_t)value;
+    size_t n = 0, length = 0;
+
+    do
+        digits[n++] = (char)('0' + rest % 10);
+    while ((rest /= 10) > 0);
+    if (value < 0)
+        out[length++] = '-';
+    while (n > 0)
+        out[length++] = digits[--n];
+    out[length] = '\0';
+    return length;
+}

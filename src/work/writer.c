@@ -70,6 +70,7 @@ struct writer {
     pthread_mutex_t mu;
     pthread_cond_t work;          /* something was queued, or stop */
     struct lane lanes[LANES];     /* guarded by mu */
+    uint64_t busy[LANES / 64];    /* guarded by mu: a bit for each lane that is not empty */
     unsigned turn;                /* lane that comes first next time; the thread's own */
     size_t limit;                 /* written once */
     bool stopping, asleep;        /* guarded by mu */
@@ -125,7 +126,9 @@ static enum amx_status enqueue(struct writer *w, struct write_job *job, struct w
     } else if (w->stopping || w->stats.queue_depth >= w->limit) {
         status = AMX_BUSY;
     } else {
-        struct lane *lane = &w->lanes[(uint64_t)job->project_id % LANES];
+        unsigned number = (unsigned)((uint64_t)job->project_id % LANES);
+        struct lane *lane = &w->lanes[number];
+        w->busy[number / 64] |= UINT64_C(1) << number % 64;
         job->status = AMX_OK;
         job->error = (struct amx_error){.code = AMX_OK};
         job->wait = wait;
@@ -163,6 +166,19 @@ enum amx_status writer_run(struct writer *writer, struct write_job *job)
     return status;
 }
 
+/* From the i-th lane of the turn on, which of them is the first that is not empty; LANES or more: none. */
+static unsigned skip_empty_locked(const struct writer *w, unsigned i)
+{
+    while (i < LANES) {
+        unsigned lane = (w->turn + i) % LANES;
+        uint64_t bits = w->busy[lane / 64] >> lane % 64;
+        if (bits != 0)
+            return i + (unsigned)__builtin_ctzll(bits);
+        i += 64 - lane % 64;
+    }
+    return LANES;
+}
+
 /* Takes one group from the lanes in turn. everything: without limits (to refuse what waits). */
 static size_t take_locked(struct writer *w, struct write_job **out, bool everything)
 {
@@ -172,8 +188,9 @@ static size_t take_locked(struct writer *w, struct write_job **out, bool everyth
 
     while (found && (everything || n < WRITER_GROUP_JOBS)) {
         found = false;
-        for (unsigned i = 0; i < LANES && (everything || n < WRITER_GROUP_JOBS); i++) {
-            struct lane *lane = &w->lanes[(w->turn + i) % LANES];
+        for (unsigned i = 0; (i = skip_empty_locked(w, i)) < LANES && (everything || n < WRITER_GROUP_JOBS); i++) {
+            unsigned number = (w->turn + i) % LANES;
+            struct lane *lane = &w->lanes[number];
             struct write_job *job = pop(&lane->single);
             if (job != NULL) {
                 push(&group, job);
@@ -181,13 +198,15 @@ static size_t take_locked(struct writer *w, struct write_job **out, bool everyth
                 found = true;
             }
             job = lane->batches.first;
-            if (job == NULL ||
-                (!everything && (n == WRITER_GROUP_JOBS || (rows > 0 && rows + job->rows > WRITER_BULK_ROWS))))
-                continue;
-            push(&group, pop(&lane->batches));
-            rows += job->rows;
-            n++;
-            found = true;
+            if (job != NULL &&
+                (everything || (n < WRITER_GROUP_JOBS && (rows == 0 || rows + job->rows <= WRITER_BULK_ROWS)))) {
+                push(&group, pop(&lane->batches));
+                rows += job->rows;
+                n++;
+                found = true;
+            }
+            if (lane->single.first == NULL && lane->batches.first == NULL)
+                w->busy[number / 64] &= ~(UINT64_C(1) << number % 64);
         }
     }
     w->turn = (w->turn + 1) % LANES;
