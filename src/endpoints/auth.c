@@ -85,22 +85,13 @@ json_t *auth_scopes_json(unsigned scopes)
 /* ---- the cache
  * ------------------------------------------------------------------------------------------------------- */
 
-static bool same_hash(const uint8_t *a, const uint8_t *b)
-{
-    unsigned difference = 0;
-    for (size_t i = 0; i < DIGEST_BYTES; i++) {
-        difference |= (unsigned)(a[i] ^ b[i]);
-    }
-    return difference == 0;
-}
-
 static bool find(const uint8_t sha256[DIGEST_BYTES], struct auth_identity *out)
 {
     int64_t now = clock_wall_ms();
     bool found = false;
     (void)pthread_rwlock_rdlock(&lock); /* fails only on misuse */
     for (const struct entry *e = buckets[sha256[0]]; e != NULL; e = e->next) {
-        if (same_hash(e->token.sha256, sha256)) {
+        if (digest_same(e->token.sha256, sha256)) {
             found = e->token.expires_ms == 0 || now < e->token.expires_ms;
             *out = e->token.who;
         }

@@ -1,6 +1,8 @@
 /* digest.c - SHA-256 by nettle. */
 #include "util/digest.h"
 
+#include <nettle/memops.h>
+
 #include "util/random.h"
 
 void digest_init(struct digest *d)
@@ -39,6 +41,11 @@ void digest_of(const void *bytes, size_t n, uint8_t out[DIGEST_BYTES])
     digest_init(&d);
     digest_add(&d, bytes, n);
     digest_finish(&d, out);
+}
+
+bool digest_same(const uint8_t a[DIGEST_BYTES], const uint8_t b[DIGEST_BYTES])
+{
+    return memeql_sec(a, b, DIGEST_BYTES) != 0;
 }
 
 char *digest_hex(const uint8_t digest[DIGEST_BYTES], char out[DIGEST_HEX_BYTES])

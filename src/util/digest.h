@@ -3,6 +3,7 @@
 #define UTIL_DIGEST_H
 
 #include <nettle/sha2.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -23,6 +24,8 @@ void digest_add_u64(struct digest *d, uint64_t value); /* 8 bytes, little-endian
 void digest_finish(struct digest *d, uint8_t out[DIGEST_BYTES]);
 
 void digest_of(const void *bytes, size_t n, uint8_t out[DIGEST_BYTES]);
+/* Takes equally long wherever they differ: for secrets. */
+bool digest_same(const uint8_t a[DIGEST_BYTES], const uint8_t b[DIGEST_BYTES]);
 /* Lower-case hexadecimal, 0-terminated; returns out. */
 char *digest_hex(const uint8_t digest[DIGEST_BYTES], char out[DIGEST_HEX_BYTES]);
 

@@ -9,7 +9,8 @@ build='gcc make pkg-config|pkgconf libc6-dev libmicrohttpd-dev libjansson-dev li
   libopenblas-pthread-dev libcurl4-gnutls-dev|libcurl4-openssl-dev'
 demo='curl jq'
 test='python3 python3-yaml python3-jsonschema curl jq git'
-check='clang libclang-rt-14-dev|libclang-rt-dev valgrind git strace nginx-light|nginx haproxy python3-venv'
+check='clang libclang-rt-14-dev|libclang-rt-dev valgrind git strace nginx-light|nginx haproxy python3-venv
+  chromium'
 bench='wrk python3 curl'
 coverage='gcovr'
 runtime='libmicrohttpd12t64|libmicrohttpd12 libjansson4 libsqlite3-0 zlib1g libnettle8t64|libnettle8 libcsv3 libopenblas0-pthread

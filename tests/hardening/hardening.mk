@@ -3,7 +3,9 @@ install: install-unit
 install-unit:
 	$(Q)mkdir -p $(DESTDIR)$(PREFIX)/lib/systemd/system && sed 's|/usr/local/bin|$(PREFIX)/bin|' src/systemd/annotmixd.service \
 	  > $(DESTDIR)$(PREFIX)/lib/systemd/system/annotmixd.service
-test-hardening: $(BIN)/annotmixd ; @$(PYTHON) tests/hardening/hardening.py --binary $(BIN)/annotmixd ## flags of the binary, exposure of the systemd unit, system calls (T18)
+test-hardening: $(BIN)/annotmixd ## flags of the binary, exposure of the systemd unit, system calls (T18); hostile names on the dashboard in a browser
+	@$(TALLY) hardening '$(PYTHON) tests/hardening/hardening.py --binary $(BIN)/annotmixd' '$(PYTHON) tests/hardening/browser.py --binary $(BIN)/annotmixd'
+bench-token: $(BIN)/annotmixd ; @$(PYTHON) tests/hardening/token_timing.py --binary $(BIN)/annotmixd $(TOKEN_ARGS) ## whether the time of a 401 tells of the token, and what a flood of wrong ones costs a right one (TOKEN_ARGS='--samples 3000')
 sbom: $(BIN)/annotmixd ; @$(PYTHON) tests/hardening/sbom.py --binary $(BIN)/annotmixd --version $(VERSION) --out $(BUILD)/annotmixd.cdx.json ## build/annotmixd.cdx.json: the libraries in use, as CycloneDX
 test-backup: $(BIN)/annotmixd ; @$(PYTHON) tests/fault/backup_load.py --binary $(BIN)/annotmixd $(if $(SEED),--seed $(SEED)) ## backups under load hold what was acknowledged (T15)
 test-upgrade: $(BIN)/annotmixd ; @$(PYTHON) tests/upgrade/upgrade.py --binary $(BIN)/annotmixd $(if $(SEED),--seed $(SEED)) ## older files and models, kill -9 while migrating (T14)
@@ -11,4 +13,4 @@ test-resume: $(BIN)/annotmixd ; @$(PYTHON) tests/fault/resume.py --binary $(BIN)
 soak-t14: $(BIN)/annotmixd ; @$(PYTHON) tests/upgrade/upgrade.py --binary $(BIN)/annotmixd --kills 300 2>&1 | tee -a $(BUILD)/t14.log ## release run: 300 kills while migrating
 soak-t15: $(BIN)/annotmixd ; @$(PYTHON) tests/fault/backup_load.py --binary $(BIN)/annotmixd --backups 60 --pause 10 2>&1 | tee -a $(BUILD)/t15.log ## release run: 60 backups in ten minutes of load
 soak-t19: $(BIN)/annotmixd ; @$(PYTHON) tests/fault/resume.py --binary $(BIN)/annotmixd --times 20 2>&1 | tee -a $(BUILD)/t19.log ## release run: 20 kills in training
-.PHONY: install-unit test-hardening sbom test-backup test-upgrade test-resume soak-t14 soak-t15 soak-t19
+.PHONY: bench-token install-unit test-hardening sbom test-backup test-upgrade test-resume soak-t14 soak-t15 soak-t19

@@ -45,6 +45,7 @@ def binary_flags(binary):
     check(re.search(r"GNU_STACK.* RW ", headers) is not None and not re.search(r"LOAD.*\bRWE\b", headers), "no memory writable and executable (NX)")
     check("__stack_chk_fail" in symbols, "stack protector")
     check(len(set(re.findall(r"\b__\w+_chk\b", symbols))) >= 5, "fortified library calls")
+    check("memeql_sec" in symbols, "tokens are compared by nettle's memeql_sec, which takes equally long wherever they differ")
     check("RPATH" not in dynamic and "RUNPATH" not in dynamic and "TEXTREL" not in dynamic, "no RPATH, no text relocations")
 
 
