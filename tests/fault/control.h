@@ -38,6 +38,9 @@ struct fault_control {
     int64_t live_blocks, live_bytes; /* of everything, now */
     int64_t trace;                   /* remember who allocates from now on; see alloc.c */
     int64_t wall_shift_ms;           /* added to CLOCK_REALTIME, whole seconds */
+    /* So that rare calls are made at every turn: the WAL looks too long after each group and is emptied; whoever reads
+     * gets a connection of his own. Set before the start. */
+    int64_t eager_checkpoints, fresh_readers;
 };
 
 /* alloc.c: tells on standard error who allocated what is still there of what was traced. */
