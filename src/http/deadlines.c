@@ -7,8 +7,8 @@
  * safe from here: the descriptor is closed only after the connection has left the list, which needs the same lock;
  * libmicrohttpd then sees the end of the connection in its own thread. Inactivity itself stays libmicrohttpd's job.
  *
- * Connections are looked at a few times a second; waits of requests are kept to the millisecond by the condition
- * variable.
+ * Deadlines are looked at four times a second, which reads one number a connection; whether a client has gone asks the
+ * kernel and is looked at less often. Waits of requests are kept to the millisecond by the condition variable.
  */
 #include <poll.h>
 #include <stdint.h>
@@ -18,6 +18,10 @@
 
 #include "http/http_int.h"
 #include "util/clock.h"
+
+enum {
+    SWEEP_MS = 250
+};
 
 void deadlines_set(struct http_connection *connection, int64_t at_ms)
 {
@@ -66,11 +70,12 @@ static bool is_abandoned_locked(struct http_connection *c)
     return was_gone && c->seen_gone;
 }
 
-static void shutdown_late(struct http_server *server, int64_t now_ms)
+static void shutdown_late(struct http_server *server, int64_t now_ms, bool abandoned_too)
 {
     pthread_mutex_lock(&server->connections_mu);
     for (struct http_connection *c = server->connections; c != NULL; c = c->next) {
-        if (atomic_load_explicit(&c->deadline_ms, memory_order_relaxed) <= now_ms || is_abandoned_locked(c)) {
+        if (atomic_load_explicit(&c->deadline_ms, memory_order_relaxed) <= now_ms ||
+            (abandoned_too && is_abandoned_locked(c))) {
             (void)shutdown(c->fd, SHUT_RDWR); /* already gone: nothing to do */
             deadlines_set(c, INT64_MAX);
         }
@@ -80,7 +85,7 @@ static void shutdown_late(struct http_server *server, int64_t now_ms)
 
 void connections_shutdown_all(struct http_server *server)
 {
-    shutdown_late(server, INT64_MAX);
+    shutdown_late(server, INT64_MAX, false);
 }
 
 void timers_add(struct http_request *rq, int64_t at_ms)
@@ -145,23 +150,25 @@ static void wait_locked(struct http_server *server, int64_t milliseconds)
 static void *sweep(void *context)
 {
     struct http_server *server = context;
-    /* A quarter of the shortest limit: nobody gets more than 25 % on top. */
+    /* A quarter of the shortest limit, at most a second. */
     unsigned seconds = server->limits.header_seconds < server->limits.body_seconds ? server->limits.header_seconds
                                                                                    : server->limits.body_seconds;
-    int64_t interval = seconds >= 4 ? 1000 : seconds * 250;
-    int64_t swept = clock_monotonic_ms();
+    int64_t look_ms = seconds >= 4 ? 4 * SWEEP_MS : seconds * SWEEP_MS;
+    int64_t swept = clock_monotonic_ms(), looked = swept;
 
     pthread_mutex_lock(&server->timers_mu);
     while (!server->sweeper_ends) {
         int64_t now = clock_monotonic_ms();
-        if (now - swept >= interval) {
+        if (now - swept >= SWEEP_MS) {
+            bool look = now - looked >= look_ms;
             pthread_mutex_unlock(&server->timers_mu);
-            shutdown_late(server, now);
+            shutdown_late(server, now, look);
             pthread_mutex_lock(&server->timers_mu);
             swept = now;
+            looked = look ? now : looked;
             continue;
         }
-        int64_t at = wake_due_locked(server, now, swept + interval);
+        int64_t at = wake_due_locked(server, now, swept + SWEEP_MS);
         if (at > now)
             wait_locked(server, at - now);
     }

@@ -10,9 +10,12 @@ service goes on. With --figures the times of the release run are held as well: g
 """
 import argparse
 import asyncio
+import collections
 import json
 import multiprocessing
 import resource
+import select
+import socket
 import sys
 import tempfile
 import time
@@ -23,6 +26,7 @@ from campaign import report  # noqa: E402
 from server import Server  # noqa: E402
 
 HEADER_SECONDS, BODY_SECONDS = 5, 4
+PER_TURN = 25  # connections that are made, written to or read from before it is the others' turn
 KINDS = {  # what is sent at once, the seconds until the cut
     "headers": (b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX-Slow: ", HEADER_SECONDS),
     "body": (b"POST /v1/projects HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 50000\r\n\r\n",
@@ -33,34 +37,6 @@ KINDS = {  # what is sent at once, the seconds until the cut
                b"Transfer-Encoding: chunked\r\n\r\n", BODY_SECONDS),
 }
 READY = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
-
-
-async def slow(port, kind, figures):
-    """One byte a second until the server ends it; notes how much later than its deadline that was."""
-    first, seconds = KINDS[kind]
-    try:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        if kind != "headers":
-            # An answer shows that the connection was taken. (Not so for headers: those of a second request have the time
-            # that a connection may be idle on top.)
-            await exchange(reader, writer)
-        writer.write(first)
-    except (OSError, asyncio.IncompleteReadError) as error:
-        figures["errors"].append(f"slow {kind}: {error!r}")
-        return
-    begun = time.monotonic()
-    end = asyncio.create_task(reader.read())
-    while not end.done() and time.monotonic() < begun + seconds + 60:
-        try:
-            writer.write(b"1\r\n{\r\n" if kind in ("chunked", "stream") else b"x")
-            await writer.drain()
-        except OSError:
-            break
-        await asyncio.wait([end], timeout=1)
-    figures["late"].append((time.monotonic() - begun - seconds, kind))
-    figures["left"] += not end.done()
-    end.cancel()
-    writer.close()
 
 
 async def exchange(reader, writer):
@@ -109,25 +85,95 @@ def percentile(values, share):
     return sorted(values)[min(len(values) - 1, int(len(values) * share))] if values else float("nan")
 
 
-async def slow_clients(server, n, figures):
-    clients = []
-    gate = asyncio.Semaphore(200)  # connecting at the same time
+class Slow:
+    """A connection that sends one byte a second until the server ends it."""
 
-    async def begin(kind):
-        async with gate:
-            await asyncio.sleep(0)
-        await slow(server.port, kind, figures)
+    def __init__(self, port, kind):
+        self.kind, self.made, self.begun = kind, time.monotonic(), None
+        self.sock = socket.create_connection(("127.0.0.1", port), timeout=60)
+        self.sock.setblocking(False)
+        # An answer shows that the connection was taken. (Not so for headers: those of a second request have the time
+        # that a connection may be idle on top.)
+        self.sock.send(KINDS[kind][0] if kind == "headers" else READY)
+        if kind == "headers":
+            self.begun = time.monotonic()
 
-    for i in range(n):
-        clients.append(asyncio.create_task(begin(list(KINDS)[i % len(KINDS)])))
-        if i % 100 == 99:
-            await asyncio.sleep(0.05)
-    most = 0
-    while not all(c.done() for c in clients):
-        most = max(most, server.memory_kib())
-        await asyncio.sleep(0.5)
-    await asyncio.gather(*clients)
-    return most
+    def readable(self):
+        """False when the server has ended it."""
+        try:
+            data = self.sock.recv(65536)
+            if data and self.begun is None:
+                self.sock.send(KINDS[self.kind][0])
+                self.begun = time.monotonic()
+            return data != b""
+        except OSError:
+            return False
+
+    def send(self):
+        try:
+            self.sock.send(b"1\r\n{\r\n" if self.kind in ("chunked", "stream") else b"x")
+        except OSError:
+            pass  # epoll tells of the end
+
+
+class Fleet:
+    """All slow clients in one loop: what takes turns in pieces is never late by more than a piece, and `lag` tells by how
+    much it was."""
+
+    def __init__(self, server, n, figures):
+        self.server, self.to_connect, self.figures = server, [list(KINDS)[i % len(KINDS)] for i in range(n)], figures
+        self.epoll, self.clients, self.due = select.epoll(), {}, collections.deque()
+        self.lag, self.memory, self.looked = 0.0, 0, 0.0
+
+    def connect(self):
+        for _ in range(min(PER_TURN, len(self.to_connect))):
+            kind = self.to_connect.pop()
+            try:
+                client = Slow(self.server.port, kind)
+            except OSError as error:
+                self.figures["errors"].append(f"slow {kind}: {error!r}")
+                continue
+            self.clients[client.sock.fileno()] = client
+            self.epoll.register(client.sock, select.EPOLLIN)
+            self.due.append((time.monotonic() + 1, client))
+
+    def end(self, client, left):
+        begun = client.begun if client.begun is not None else float("-inf")  # ended before it began: infinitely late
+        self.figures["late"].append((time.monotonic() - begun - KINDS[client.kind][1], client.kind))
+        self.figures["left"] += left
+        del self.clients[client.sock.fileno()]
+        client.sock.close()
+
+    def listen(self, seconds):
+        for descriptor, _ in self.epoll.poll(seconds, PER_TURN):
+            client = self.clients[descriptor]
+            if not client.readable():
+                self.end(client, False)
+
+    def drip(self):
+        now = time.monotonic()
+        for _ in range(PER_TURN):
+            if not self.due or self.due[0][0] > now:
+                return
+            at, client = self.due.popleft()
+            if client.sock.fileno() < 0:
+                continue
+            self.lag = max(self.lag, now - at)
+            if client.begun is not None:
+                client.send()
+            if now > (client.begun or client.made) + KINDS[client.kind][1] + 60:
+                self.end(client, True)
+                continue
+            self.due.append((now + 1, client))
+
+    def run(self):
+        while self.to_connect or self.clients:
+            self.connect()
+            self.drip()
+            self.listen(0.01)
+            if time.monotonic() > self.looked + 0.5:
+                self.looked = time.monotonic()
+                self.memory = max(self.memory, self.server.memory_kib())
 
 
 async def too_many(server, health_port, n, figures):
@@ -181,7 +227,9 @@ def main():
             stop, results = fork.Event(), fork.Queue()
             watch = fork.Process(target=good_process, args=(server.port, stop, results), daemon=True)
             watch.start()
-            memory = asyncio.run(slow_clients(server, options.slow, figures))
+            fleet = Fleet(server, options.slow, figures)
+            fleet.run()
+            memory = fleet.memory
             stop.set()
             heard = results.get(timeout=60)
             watch.join(60)
@@ -200,9 +248,9 @@ def main():
         print("health, ms:", " ".join(f"{w:.1f}" for w in waits))
     p99, health = percentile(figures["ms"], 0.99), max(waits)
     print(f"{options.slow} slow clients: closed after their deadline by at most "
-          + ", ".join(f"{kind} {late:.1f} s" for kind, late in latest.items())
-          + f"; good client: {len(figures['ms'])} requests, median {percentile(figures['ms'], 0.5):.1f} ms, p99 {p99:.1f} ms; "
-          f"at most {memory // 1024} MiB resident")
+          + ", ".join(f"{kind} {late:.2f} s" for kind, late in latest.items())
+          + f" (the clients' own turns came up to {fleet.lag:.2f} s late); good client: {len(figures['ms'])} requests, median "
+          f"{percentile(figures['ms'], 0.5):.1f} ms, p99 {p99:.1f} ms; at most {memory // 1024} MiB resident")
     print(f"{2 * options.over} clients for {options.over} connections: health answers within {health:.0f} ms, service back "
           f"after {back:.2f} s")
     for error in figures["errors"][:5]:
