@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """The same model, byte for byte, whether a training run is left alone or the server is killed (kill -9) in the middle of it.
 
-    resume.py --binary build/annotmixd [--times 20] [--seed N]
+    resume.py --binary build/annotmixd [--times 20] [--seed N] [--log FILE]
 
 One project, one seed. The first run is left alone; every other run is killed at a random epoch, the server is started
 again (the run is queued again and trained anew) and the SHA-256 of the model's file must be the first one's.
+--log FILE: goes on where a run with the same log was stopped.
 """
 import argparse
 import hashlib
@@ -14,11 +15,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-from campaign import report
+from campaign import Campaign, report
 from server import Server
 
 REQUEST = {"seed": 7, "settings": {"epochs": 60, "hidden": [64], "batch_size": 32}}
 RUNS = "/v1/projects/d/training-runs"
+KILLS_PER_FILE = 4
 
 
 def fill(server, rng):
@@ -62,37 +64,48 @@ def wait_for_epoch(server, run, epoch):
     connection.close()
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--binary", required=True)
-    parser.add_argument("--times", type=int, default=20)
-    parser.add_argument("--seed", type=int, default=None)
-    arguments = parser.parse_args()
-    seed = arguments.seed if arguments.seed is not None else random.SystemRandom().randrange(10**9)
-    rng = random.Random(seed)
-    print(f"resume: {arguments.times} kills, --seed {seed}", flush=True)
-    same = killed_in_time = clean = 0
+def one_file(binary, seed, times, rng):
+    """The same data in a file of its own, so many kills; the hash of the first model and figures."""
+    same = hit = 0
     with tempfile.TemporaryDirectory(prefix="annotmix-resume-") as name:
         db = Path(name) / "resume.db"
-        server = Server(arguments.binary, db)
-        fill(server, rng)
+        server = Server(binary, db)
+        fill(server, random.Random(seed))
         wanted = model_hash(server, finish(server, server.must("POST", RUNS, REQUEST)["id"]))
-        for _ in range(arguments.times):
+        for _ in range(times):
             run = server.must("POST", RUNS, REQUEST)["id"]
             try:
                 wait_for_epoch(server, run, rng.randrange(1, 40))
             except (OSError, http.client.HTTPException):
                 pass
             server.kill()
-            server = Server(arguments.binary, db)
+            server = Server(binary, db)
             row = finish(server, run)
-            killed_in_time += row["attempts"] > 1 if "attempts" in row else 1
+            hit += row["attempts"] > 1 if "attempts" in row else 1
             same += row["state"] == "succeeded" and model_hash(server, row) == wanted
-        clean = server.stop()[0] == 0
-    checks = [(f"{same} of {arguments.times} models are the same bytes as the first, {wanted[:16]}...", same == arguments.times),
-              (f"{killed_in_time} of {arguments.times} kills hit the training", killed_in_time > 0),
-              ("SIGTERM ends the server well", clean)]
-    return report(checks)
+        ended = server.stop()[0] == 0
+    return {"kills": times, "same": same, "hit": hit, "ended": int(ended), "model": wanted}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--binary", required=True)
+    parser.add_argument("--times", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument("--log")
+    arguments = parser.parse_args()
+    campaign = Campaign(arguments.log, arguments.seed)
+    print(f"resume: {arguments.times} kills, --seed {campaign.seed}", flush=True)
+    for number, rng in campaign.pieces(-(-arguments.times // KILLS_PER_FILE)):
+        times = min(KILLS_PER_FILE, arguments.times - number * KILLS_PER_FILE)
+        campaign.finish(number, **one_file(arguments.binary, campaign.seed, times, rng))
+        print(f"  {campaign.total('same')} of {campaign.total('kills')} the same", flush=True)
+    total, models = campaign.total, {line["model"] for line in campaign.lines}
+    return report([
+        (f"{total('same')} of {total('kills')} models are the same bytes as the first, {min(models)[:16]}...",
+         total("same") == total("kills") > 0 and len(models) == 1),
+        (f"{total('hit')} of {total('kills')} kills hit the training", total("hit") > 0),
+        ("SIGTERM ends the server well", total("ended", min) == 1)])
 
 
 if __name__ == "__main__":

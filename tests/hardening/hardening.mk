@@ -10,7 +10,9 @@ sbom: $(BIN)/annotmixd ; @$(PYTHON) tests/hardening/sbom.py --binary $(BIN)/anno
 test-backup: $(BIN)/annotmixd ; @$(PYTHON) tests/fault/backup_load.py --binary $(BIN)/annotmixd $(if $(SEED),--seed $(SEED)) ## backups under load hold what was acknowledged (T15)
 test-upgrade: $(BIN)/annotmixd ; @$(PYTHON) tests/upgrade/upgrade.py --binary $(BIN)/annotmixd $(if $(SEED),--seed $(SEED)) ## older files and models, kill -9 while migrating (T14)
 test-resume: $(BIN)/annotmixd ; @$(PYTHON) tests/fault/resume.py --binary $(BIN)/annotmixd --times 3 $(if $(SEED),--seed $(SEED)) ## the same model after kill -9 in training (T19)
-soak-t14: $(BIN)/annotmixd ; @$(PYTHON) tests/upgrade/upgrade.py --binary $(BIN)/annotmixd --kills 300 2>&1 | tee -a $(BUILD)/t14.log ## release run: 300 kills while migrating
-soak-t15: $(BIN)/annotmixd ; @$(PYTHON) tests/fault/backup_load.py --binary $(BIN)/annotmixd --backups 60 --pause 10 2>&1 | tee -a $(BUILD)/t15.log ## release run: 60 backups in ten minutes of load
-soak-t19: $(BIN)/annotmixd ; @$(PYTHON) tests/fault/resume.py --binary $(BIN)/annotmixd --times 20 2>&1 | tee -a $(BUILD)/t19.log ## release run: 20 kills in training
+# The release runs go on where they were stopped; build/soak/*.jsonl are their logs.
+SOAK_RUN = $(PYTHON) tests/$(1).py --binary $(BIN)/annotmixd --log $(BUILD)/soak/$(2).jsonl
+soak-t14: $(BIN)/annotmixd ; @$(call SOAK_RUN,upgrade/upgrade,t14) --kills 100 ## release run: 300 kills of each schema while migrating
+soak-t15: $(BIN)/annotmixd ; @$(call SOAK_RUN,fault/backup_load,t15) --pieces 3 --backups 20 --pause 10 --every 7s --figures ## release run: 60 backups in ten minutes of 5,000 labels/s
+soak-t19: $(BIN)/annotmixd ; @$(call SOAK_RUN,fault/resume,t19) --times 20 ## release run: 20 kills in training
 .PHONY: bench-token install-unit test-hardening sbom test-backup test-upgrade test-resume soak-t14 soak-t15 soak-t19

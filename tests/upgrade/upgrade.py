@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Files of every released schema, opened by this program: migrated with all their data, whatever happens on the way.
 
-    upgrade.py --binary build/annotmixd [--kills 15] [--seed N]
+    upgrade.py --binary build/annotmixd [--kills 15] [--seed N] [--log FILE]
 
 For every schema-N.sql beside this file: migrate; the data is what it was, a copy of the old file lies beside it, the server
 serves and its stored model predicts as it did. Then `migrate` is killed (kill -9) at random moments: the file is of the old
 version or the new one, whole either way, and so is every copy. Model files of every version are read and predict the same.
-A newer database and a foreign one are refused in clear words and stay as they are.
+A newer database and a foreign one are refused in clear words and stay as they are. --log FILE: the kills go on where a run
+with the same log was stopped.
 """
 import argparse
 import json
@@ -22,9 +23,11 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "fault"))
+from campaign import Campaign  # noqa: E402
 from server import Server  # noqa: E402
 
 P = "/v1/projects/old"
+FILES_PER_PIECE = 10
 SAME = 1e-5  # kernels of other processors sum in another order
 passed = failed = 0
 
@@ -120,6 +123,7 @@ def random_moment(process, copying, whole, rng):
 
 
 def kills(binary, version, newest, folder, n, rng):
+    """n files, each killed three times; figures."""
     make(folder / "from.db", version)
     old, states, bad, most = Content(folder / "from.db"), {}, [], 0
     begin = time.monotonic()
@@ -149,7 +153,23 @@ def kills(binary, version, newest, folder, n, rng):
                 bad.append(f"{path.name}: a copy is not whole")
         if not copies or (folder / (path.name + ".schema.tmp")).exists():
             bad.append(f"{path.name}: {len(copies)} copies, or one unfinished")
-    check(not bad, f"schema {version}, {3 * n} kills: old or new, never between (found {states}; at most {most} copies) {bad[:3] or ''}")
+    return {"version": version, "kills": 3 * n, "states": {str(v): k for v, k in states.items()}, "copies": most, "bad": bad[:3]}
+
+
+def all_kills(binary, versions, newest, n, campaign):
+    """n files of every version, in pieces."""
+    pieces = [(version, min(FILES_PER_PIECE, n - first)) for version in versions for first in range(0, n, FILES_PER_PIECE)]
+    for number, rng in campaign.pieces(len(pieces)):
+        with tempfile.TemporaryDirectory(prefix="annotmix-upgrade-") as name:
+            campaign.finish(number, **kills(binary, pieces[number][0], newest, Path(name), pieces[number][1], rng))
+    for version in versions:
+        lines = [line for line in campaign.lines if line["version"] == version]
+        bad, states = [b for line in lines for b in line["bad"]], {}
+        for line in lines:
+            for state, count in line["states"].items():
+                states[state] = states.get(state, 0) + count
+        check(not bad and lines, f"schema {version}, {sum(line['kills'] for line in lines)} kills: old or new, never between "
+              f"(found {states}; at most {max(line['copies'] for line in lines)} copies) {bad[:3] or ''}")
 
 
 def refusals(binary, kept, newest, folder):
@@ -172,10 +192,10 @@ def main():
     parser.add_argument("--binary", required=True)
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument("--log")
     arguments = parser.parse_args()
-    seed = arguments.seed if arguments.seed is not None else random.SystemRandom().randrange(10**9)
-    print(f"upgrade: --seed {seed}", flush=True)
-    rng = random.Random(seed)
+    campaign = Campaign(arguments.log, arguments.seed)
+    print(f"upgrade: --seed {campaign.seed}", flush=True)
     versions = sorted(int(p.stem.split("-")[1]) for p in HERE.glob("schema-*.sql"))
     released = sorted(int(p.name[:4]) for p in (HERE.parents[1] / "migrations").glob("[0-9]*.sql"))
     # The newest may not be released yet; make_dump.py keeps it before the next one is written.
@@ -186,8 +206,7 @@ def main():
             folder.mkdir()
             newest = upgrade(arguments.binary, version, folder)
             newest.full_shape = newest.shape
-            if version < newest.version:
-                kills(arguments.binary, version, newest, folder, arguments.kills, rng)
+        all_kills(arguments.binary, [v for v in versions if v < newest.version], newest, arguments.kills, campaign)
         refusals(arguments.binary, versions[-1], newest.version, Path(name))
     print(f"{passed} passed, {failed} failed")
     return 1 if failed else 0

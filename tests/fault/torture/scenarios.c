@@ -241,7 +241,9 @@ const struct scenario *scenarios(size_t *n)
     }
     for (size_t i = 0; i < sizeof fixed / sizeof fixed[0]; i++)
         all[n_all++] = fixed[i];
-    (void)snprintf(db_path, sizeof db_path, "/tmp/annotmix-torture-%d.db", (int)getpid());
+    /* In memory where there is such a place: every k makes and syncs files. */
+    (void)snprintf(db_path, sizeof db_path, "%s/annotmix-torture-%d.db", access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp",
+                   (int)getpid());
     (void)snprintf(copy_path, sizeof copy_path, "%s.copy", db_path);
     remove_db(db_path);
     remove_db(copy_path);
