@@ -26,8 +26,7 @@ enum {
     TRUNCATE_BUSY_MS = 100,          /* a TRUNCATE checkpoint waits this long for readers, then gives up */
     LENGTH_LIMIT = 64 * 1024 * 1024, /* of any text or blob: a chunk of a model is 4 MiB */
     SQL_LIMIT = 1024 * 1024,
-    VARIABLES_LIMIT = 256,
-    PAGE_BYTES = 4096
+    VARIABLES_LIMIT = 256
 };
 
 struct db_stmt {
@@ -48,6 +47,7 @@ struct db {
     uint64_t undone;
     int64_t changes_at_savepoint;
     struct db_attachment attachment;
+    int64_t page_bytes; /* of the file */
     _Atomic bool must_stop;
     bool is_corrupt;
     _Atomic int64_t wal_frames;
@@ -128,9 +128,12 @@ static int count_frames(void *context, sqlite3 *handle, const char *name, int fr
     return SQLITE_OK;
 }
 
-/* auto_vacuum: Debian's SQLite turns it on, which would move pages at every COMMIT that freed some; space is used
+/* page_size: of new files; one that stands keeps its own. By 8 KiB a vector of 384 numbers takes 1.07 times its size
+ * (five fill a page) instead of 1.33, and bulk bodies cost a quarter less; by 16 KiB single labels would cost more.
+ * auto_vacuum: Debian's SQLite turns it on, which would move pages at every COMMIT that freed some; space is used
  * again. */
-static const char *const WRITER_PRAGMAS = "PRAGMA auto_vacuum = NONE;"
+static const char *const WRITER_PRAGMAS = "PRAGMA page_size = 8192;"
+                                          "PRAGMA auto_vacuum = NONE;"
                                           "PRAGMA foreign_keys = ON;"
                                           "PRAGMA trusted_schema = OFF;"
                                           "PRAGMA synchronous = FULL;"
@@ -144,6 +147,18 @@ static const char *const READER_PRAGMAS = "PRAGMA query_only = ON;"
                                           "PRAGMA temp_store = MEMORY;"
                                           "PRAGMA wal_autocheckpoint = 0;"
                                           "PRAGMA cache_size = -4096;";
+
+static enum amx_status ask_page_size(struct db *db, struct amx_error *err)
+{
+    DB_STMT(s);
+    enum amx_status status = db_use(db, "PRAGMA page_size", &s, err);
+
+    if (status == AMX_OK)
+        status = db_one(s, NULL, err);
+    if (status == AMX_OK)
+        db->page_bytes = db_int(s, 0);
+    return status;
+}
 
 static enum amx_status configure(struct db *db, enum db_role role, struct amx_error *err)
 {
@@ -171,6 +186,8 @@ static enum amx_status configure(struct db *db, enum db_role role, struct amx_er
     enum amx_status status = db_exec(db, role == DB_WRITER ? WRITER_PRAGMAS : READER_PRAGMAS, err);
     if (role == DB_WRITER)
         (void)sqlite3_wal_hook(h, count_frames, db);
+    if (status == AMX_OK && role == DB_WRITER)
+        status = ask_page_size(db, err);
     if (status != AMX_OK)
         return status;
     rc = sqlite3_prepare_v3(h, "ROLLBACK", -1, SQLITE_PREPARE_PERSISTENT, &db->rollback, NULL);
@@ -551,7 +568,7 @@ int64_t db_wal_bytes(const struct db *db)
 
 int64_t db_wal_used(const struct db *db)
 {
-    return atomic_load(&db->wal_frames) * PAGE_BYTES;
+    return atomic_load(&db->wal_frames) * db->page_bytes;
 }
 
 int64_t db_work(const struct db *db)

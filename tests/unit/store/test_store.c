@@ -57,6 +57,7 @@ TEST(store_creates_private_files_and_locks)
     CHECK_INT(ask(&f, "PRAGMA foreign_keys"), 1);
     CHECK_INT(ask(&f, "PRAGMA synchronous"), 2);
     CHECK_INT(ask(&f, "PRAGMA auto_vacuum"), 0);
+    CHECK_INT(ask(&f, "PRAGMA page_size"), 8192);
     CHECK_INT(ask(&f, "PRAGMA wal_autocheckpoint"), 0);
     fixture_reopen(&f);
     CHECK_INT(ask(&f, "SELECT count(*) FROM projects"), 1);
@@ -302,7 +303,7 @@ TEST(store_finds_a_flipped_page)
     struct fixture f;
     struct label_result r;
     char name[16];
-    unsigned char page[4096];
+    unsigned char page[4096]; /* its first part */
     int fd;
 
     fixture_init(&f, 0);
@@ -312,13 +313,14 @@ TEST(store_finds_a_flipped_page)
     }
     CHECK_INT(db_checkpoint(f.db, true, &f.err), AMX_OK);
     int64_t page_number = ask(&f, "SELECT rootpage FROM sqlite_schema WHERE name = 'labels_pair'");
+    int64_t at = (page_number - 1) * ask(&f, "PRAGMA page_size");
     store_close(f.store);
     f.store = NULL;
     fd = open(f.path, O_RDWR | O_CLOEXEC);
     CHECK(fd >= 0);
-    CHECK(pread(fd, page, sizeof(page), (page_number - 1) * 4096) == 4096);
+    CHECK(pread(fd, page, sizeof(page), at) == (ssize_t)sizeof(page));
     memset(page + 100, 0xa5, 3000);
-    CHECK(pwrite(fd, page, sizeof(page), (page_number - 1) * 4096) == 4096);
+    CHECK(pwrite(fd, page, sizeof(page), at) == (ssize_t)sizeof(page));
     CHECK(close(fd) == 0);
     CHECK_INT(store_open(f.path, NULL, &f.store, &f.err), AMX_OK);
     CHECK_INT(store_check(f.store, NULL, &f.err), AMX_CORRUPT);

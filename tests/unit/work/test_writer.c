@@ -307,7 +307,7 @@ TEST(writer_goes_read_only_when_full_and_comes_back)
 
     setup(&b, 0);
     (void)signal(SIGXFSZ, SIG_IGN); /* a file over the limit is then an error of write() */
-    limit_files(500000);
+    limit_files(1000000);
     memset(key, 'k', sizeof(key) - 1);
     for (; written < 500 && status == AMX_OK; written++) {
         struct counted big = {.job = {.apply = write_row}, .key = key};
