@@ -39,7 +39,7 @@ enum {
     WRITER_STUCK_SECONDS = 60, /* at one thing for so long: not ready */
     WRITER_GROUP_JOBS = 512, /* jobs in one transaction */
     WRITER_BULK_ROWS =
-        8192 /* rows of batches in one transaction: bounds how long a single write waits for its COMMIT */
+        16384 /* rows of batches in one transaction: bounds how long a single write waits for its COMMIT */
 };
 
 struct writer_stats {

@@ -1,8 +1,10 @@
 """Benchmark parts of taking in: labels and instances in bulk, a body of 1 GB. run.py has the harness."""
 import array
 import json
+import os
 import subprocess
 import threading
+import time
 
 LABELS = 1_000_000  # in a body
 PER = 100           # labels of an instance
@@ -17,11 +19,32 @@ def post(bench, server, path, source, media_type):
     return answer, seconds, server.cpu_seconds() - before
 
 
-def bare(bench):
-    """Labels a second of bare INSERTs into the same tables, without HTTP, parsing, look-ups or counters."""
-    out = json.loads(subprocess.run([bench.engine, "bare", str(LABELS)], check=True, text=True, capture_output=True).stdout)
-    bench.add("bare SQLite inserts: CPU per label", "us", out["cpu_us"])
-    return out["labels_per_second"]
+def bare(bench, command, rows, name):
+    """Rows a second of bare INSERTs into the same tables, without HTTP, parsing, look-ups or counters."""
+    out = json.loads(subprocess.run([bench.engine, command, str(rows)], check=True, text=True, capture_output=True).stdout)
+    bench.add(f"bare SQLite inserts: CPU per {name}", "us", out["cpu_us"])
+    return out["rows_per_second"]
+
+
+def disk(bench, total=300_000_000):
+    """MB/s of payload when all that is done is what a log and a database must write: each 2 MiB into a log that is used again
+    and again, synced; each 16 MiB once more at the end of a file that grows, synced."""
+    piece, pieces = os.urandom(2 << 20), 8
+    log, data = (os.open(bench.folder / name, os.O_RDWR | os.O_CREAT | os.O_TRUNC) for name in ("disk.log", "disk.data"))
+    start, written = time.monotonic(), 0
+    while written < total:
+        for n in range(pieces):
+            os.pwrite(log, piece, n * len(piece))
+            os.fdatasync(log)
+        for n in range(pieces):
+            os.pwrite(data, piece, written + n * len(piece))
+        os.fdatasync(data)
+        written += pieces * len(piece)
+    seconds = time.monotonic() - start
+    for file, name in ((log, "disk.log"), (data, "disk.data")):
+        os.close(file)
+        (bench.folder / name).unlink()
+    return written / 1e6 / seconds
 
 
 def part_bulk(bench):
@@ -44,7 +67,7 @@ def part_bulk(bench):
             bench.add(f"{name} labels: server CPU", "us", cpu / LABELS * 1e6)
             bench.add(f"{name} labels", "1/s", LABELS / seconds, target)
             if target:
-                limit = bare(bench)
+                limit = bare(bench, "bare", LABELS, "label")
                 bench.add(f"{name} labels: bare SQLite", "1/s", limit)
                 bench.add(f"{name} labels: ratio to bare SQLite", "x", LABELS / seconds / limit, ">= 0.333")
         bench.add(f"resident memory after {bench.rounds} bodies of 1M labels, {name}", "MiB", server.memory_kib() / 1024)
@@ -70,7 +93,8 @@ def rows_of(bench, count):
 
 
 def part_instances(bench):
-    """instances of 384 features in bulk, new ones: npy and NDJSON, bytes of body a second"""
+    """instances of 384 features in bulk, new ones: npy and NDJSON, bytes of body a second; npy against bare SQLite and against the
+    disk alone, which takes every byte twice"""
     texts, binary = rows_of(bench, 97)
     server = bench.server("features")
     server.must("POST", "/v1/projects", {"name": "b", "classes": ["x", "y"], "feature_dim": DIM})
@@ -81,6 +105,10 @@ def part_instances(bench):
         assert answer["created"] == NPY_ROWS, answer
         bench.add("npy instances of 384 features", "MB/s", size / 1e6 / seconds, ">= 300")
         bench.add("npy instances: server CPU", "us", cpu / NPY_ROWS * 1e6)
+        limit = bare(bench, "bare-instances", NPY_ROWS, "instance") * DIM * 4 / 1e6
+        bench.add("npy instances of 384 features: bare SQLite", "MB/s", limit)
+        bench.add("npy instances of 384 features: ratio to bare SQLite", "x", size / 1e6 / seconds / limit)
+        bench.add("log and file written twice and synced, nothing else", "MB/s", disk(bench))
         path = bench.lines("features", NDJSON_ROWS, lambda n: f'{{"id":"j{r}-{n}","features":{texts[n % len(texts)]}}}\n')
         size = path.stat().st_size
         answer, seconds, cpu = post(bench, server, "/v1/projects/b/instances", path, "application/x-ndjson")

@@ -10,6 +10,7 @@
  *   engine predict [ROWS]                            rows/s in batches of 256, and of the products alone
  *   engine ingest [LABELS]                           labels/s into a fresh database, transactions of 8,192
  *   engine bare [LABELS]                             the limit of that: bare INSERTs of the same rows into the same tables
+ *   engine bare-instances [ROWS]                     the same for instances of 384 features, transactions of 2 MiB
  *
  * One line of JSON each (steps: a table). The limit: every product of an epoch is recorded (sizes, transposes, row
  * lengths) while it runs, then replayed hot, one after the other. Replays alternate with the epochs of the fit, inside
@@ -521,7 +522,9 @@ static void must(enum amx_status status, const struct amx_error *err)
 
 enum {
     PER_INSTANCE = 100,
-    ROWS = 8192
+    ROWS = 8192,
+    FEATURES = 384, /* of bare-instances, */
+    FEATURE_ROWS = 2 * 1024 * 1024 / (4 * FEATURES) /* and its transactions */
 };
 
 /* A fresh database with an empty project in a folder of its own. */
@@ -610,23 +613,56 @@ static void bare_batch(struct fresh *f, size_t from, size_t to)
     }
 }
 
-static void do_labels(size_t n, void (*batch)(struct fresh *f, size_t from, size_t to))
+static void bare_instances_batch(struct fresh *f, size_t from, size_t to)
+{
+    static const char instance[] = "INSERT INTO instances (project_id, name, id, split, awaiting, labelled, created_at)"
+                                   " VALUES (?1, ?2, ?3, 0, 0, 0, 1)";
+    static const char vector[] = "INSERT INTO features (key, vector) VALUES ((?1 << 32) | ?2, ?3)";
+    static float features[FEATURES];
+    DB_STMT(instances);
+    DB_STMT(vectors);
+    struct amx_error err;
+    char name[32];
+
+    must(db_use(f->db, instance, &instances, &err), &err);
+    must(db_use(f->db, vector, &vectors, &err), &err);
+    for (size_t j = from; j < to; j++) {
+        (void)snprintf(name, sizeof name, "n%zu", j);
+        features[j % FEATURES] = (float)j;
+        db_bind_int(instances, 1, f->project);
+        db_bind_text(instances, 2, text(name));
+        db_bind_int(instances, 3, (int64_t)j + 1);
+        must(db_run(instances, &err), &err);
+        db_bind_int(vectors, 1, f->project);
+        db_bind_int(vectors, 2, (int64_t)j + 1);
+        db_bind_blob(vectors, 3, features, sizeof features);
+        must(db_run(vectors, &err), &err);
+    }
+}
+
+/* n rows in transactions of so many; a checkpoint every 16 MiB or so, as the writer makes them. */
+static void do_rows(size_t n, size_t rows, size_t checkpoint_rows, void (*batch)(struct fresh *f, size_t from, size_t to))
 {
     struct amx_error err;
     struct fresh f;
 
     fresh_open(&f);
     double start = seconds(), cpu = cpu_seconds();
-    for (size_t i = 0; i < n; i += ROWS) {
+    for (size_t i = 0; i < n; i += rows) {
         must(db_begin(f.db, &err), &err);
-        batch(&f, i, i + ROWS < n ? i + ROWS : n);
+        batch(&f, i, i + rows < n ? i + rows : n);
         must(db_commit(f.db, &err), &err);
-        if (i / ROWS % 4 == 3) /* as the writer does, every 16 MiB or so */
+        if ((i + rows) / checkpoint_rows > i / checkpoint_rows)
             must(db_checkpoint(f.db, false, &err), &err);
     }
-    printf("{\"labels_per_second\": %.0f, \"cpu_us\": %.3f}\n", (double)n / (seconds() - start),
+    printf("{\"rows_per_second\": %.0f, \"cpu_us\": %.3f}\n", (double)n / (seconds() - start),
            (cpu_seconds() - cpu) / (double)n * 1e6);
     fresh_close(&f);
+}
+
+static void do_labels(size_t n, void (*batch)(struct fresh *f, size_t from, size_t to))
+{
+    do_rows(n, ROWS, (size_t)4 * ROWS, batch);
 }
 
 /* The whole number behind argv[i], or the default. */
@@ -661,8 +697,10 @@ int main(int argc, char **argv)
         do_labels((size_t)number(argc, argv, 2, 1000000), ingest_batch);
     else if (strcmp(command, "bare") == 0)
         do_labels((size_t)number(argc, argv, 2, 1000000), bare_batch);
+    else if (strcmp(command, "bare-instances") == 0)
+        do_rows((size_t)number(argc, argv, 2, 200000), FEATURE_ROWS, (size_t)8 * FEATURE_ROWS, bare_instances_batch);
     else
-        give_up("fit, steps or train SHAPE [EPOCHS], fit SHAPE EPOCHS MEMBERS THREADS [ROUNDS], predict [ROWS], ingest or bare [LABELS]");
+        give_up("fit, steps or train SHAPE [EPOCHS], fit SHAPE EPOCHS MEMBERS THREADS [ROUNDS], predict [ROWS], ingest or bare [LABELS], bare-instances [ROWS]");
     free(products);
     return 0;
 }
