@@ -641,7 +641,8 @@ static void bare_instances_batch(struct fresh *f, size_t from, size_t to)
 }
 
 /* n rows in transactions of so many; a checkpoint every 16 MiB or so, as the writer makes them. */
-static void do_rows(size_t n, size_t rows, size_t checkpoint_rows, void (*batch)(struct fresh *f, size_t from, size_t to))
+static void do_rows(size_t n, size_t rows, size_t checkpoint_rows,
+                    void (*batch)(struct fresh *f, size_t from, size_t to))
 {
     struct amx_error err;
     struct fresh f;
@@ -700,7 +701,8 @@ int main(int argc, char **argv)
     else if (strcmp(command, "bare-instances") == 0)
         do_rows((size_t)number(argc, argv, 2, 200000), FEATURE_ROWS, (size_t)8 * FEATURE_ROWS, bare_instances_batch);
     else
-        give_up("fit, steps or train SHAPE [EPOCHS], fit SHAPE EPOCHS MEMBERS THREADS [ROUNDS], predict [ROWS], ingest or bare [LABELS], bare-instances [ROWS]");
+        give_up("fit, steps or train SHAPE [EPOCHS], fit SHAPE EPOCHS MEMBERS THREADS [ROUNDS], predict [ROWS], ingest or "
+                "bare [LABELS], bare-instances [ROWS]");
     free(products);
     return 0;
 }
