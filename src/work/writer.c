@@ -671,6 +671,7 @@ static void *writer_main(void *argument)
 enum amx_status writer_start(struct db *db, size_t queue_limit, struct writer **out, struct amx_error *err)
 {
     pthread_condattr_t attributes;
+    pthread_mutexattr_t adaptive;
     struct writer *w = calloc(1, sizeof(*w));
 
     if (w == NULL)
@@ -681,8 +682,12 @@ enum amx_status writer_start(struct db *db, size_t queue_limit, struct writer **
     w->wal_dirty = true;
     w->quiet_since_ms = clock_monotonic_ms();
     w->next_busy_step_ms = w->quiet_since_ms + BUSY_STEP_MS;
-    /* Initialisers that cannot fail on Linux with these attributes. */
-    (void)pthread_mutex_init(&w->mu, NULL);
+    /* Initialisers that cannot fail on Linux with these attributes. Adaptive: whoever queues a job wakes the thread with
+     * the lock held, which it then waits for, and a moment's turning is cheaper than to sleep again. */
+    (void)pthread_mutexattr_init(&adaptive);
+    (void)pthread_mutexattr_settype(&adaptive, PTHREAD_MUTEX_ADAPTIVE_NP);
+    (void)pthread_mutex_init(&w->mu, &adaptive);
+    (void)pthread_mutexattr_destroy(&adaptive);
     (void)pthread_condattr_init(&attributes);
     (void)pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
     (void)pthread_cond_init(&w->work, &attributes);

@@ -11,6 +11,8 @@
  *   engine ingest [LABELS]                           labels/s into a fresh database, transactions of 8,192
  *   engine bare [LABELS]                             the limit of that: bare INSERTs of the same rows into the same tables
  *   engine bare-instances [ROWS]                     the same for instances of 384 features, transactions of 2 MiB
+ *   engine commits [LABELS]                          commits/s: of each label its rows and the counters it moves, one
+ *                                                    transaction a label, one after the other, nothing looked up
  *
  * One line of JSON each (steps: a table). The limit: every product of an epoch is recorded (sizes, transposes, row
  * lengths) while it runs, then replayed hot, one after the other. Replays alternate with the epochs of the fit, inside
@@ -524,12 +526,13 @@ enum {
     PER_INSTANCE = 100,
     ROWS = 8192,
     FEATURES = 384, /* of bare-instances, */
-    FEATURE_ROWS = 2 * 1024 * 1024 / (4 * FEATURES) /* and its transactions */
+    FEATURE_ROWS = 2 * 1024 * 1024 / (4 * FEATURES), /* and its transactions */
+    CHECKPOINT_BYTES = 16 * 1024 * 1024
 };
 
 /* A fresh database with an empty project in a folder of its own. */
 struct fresh {
-    char folder[32], path[64];
+    char folder[256], path[300];
     struct store *store;
     struct db *db;
     int64_t project;
@@ -540,10 +543,12 @@ static void fresh_open(struct fresh *f)
     const struct slice classes[] = {text("a"), text("b")};
     const struct project_new project = {.name = text("p"), .title = text(""), .settings = text("{}"),
                                         .classes = classes, .n_classes = 2, .now_ms = 1};
+    const char *tmp = getenv("TMPDIR");
     struct amx_error err;
 
-    *f = (struct fresh){.folder = "/tmp/annotmix-engine-XXXXXX"};
-    if (mkdtemp(f->folder) == NULL)
+    *f = (struct fresh){.folder = ""};
+    if ((size_t)snprintf(f->folder, sizeof f->folder, "%s/annotmix-engine-XXXXXX", tmp != NULL ? tmp : "/tmp") >=
+            sizeof f->folder || mkdtemp(f->folder) == NULL)
         give_up("no temporary folder");
     (void)snprintf(f->path, sizeof f->path, "%s/e.db", f->folder);
     must(store_open(f->path, &(struct store_options){0}, &f->store, &err), &err);
@@ -559,7 +564,7 @@ static void fresh_close(struct fresh *f)
 
     store_close(f->store);
     for (size_t i = 0; i < sizeof ends / sizeof ends[0]; i++) {
-        char file[80];
+        char file[320];
         (void)snprintf(file, sizeof file, "%s%s", f->path, ends[i]);
         (void)unlink(file); /* not all of them are there */
     }
@@ -640,6 +645,50 @@ static void bare_instances_batch(struct fresh *f, size_t from, size_t to)
     }
 }
 
+/* The counters of annotator and project, as every label moves them. */
+static void bare_counters(struct fresh *f, size_t j)
+{
+    static const char annotator[] = "UPDATE annotators SET n_labels = n_labels + 1, last_label_at = ?3"
+                                    " WHERE project_id = ?1 AND id = ?2";
+    static const char project[] = "UPDATE projects SET label_seq = ?2, n_labels = n_labels + 1 WHERE id = ?1";
+    DB_STMT(annotators);
+    DB_STMT(projects);
+    struct amx_error err;
+
+    must(db_use(f->db, annotator, &annotators, &err), &err);
+    must(db_use(f->db, project, &projects, &err), &err);
+    db_bind_int(annotators, 1, f->project);
+    db_bind_int(annotators, 2, (int64_t)(j % PER_INSTANCE) + 1);
+    db_bind_int(annotators, 3, (int64_t)j + 1);
+    must(db_run(annotators, &err), &err);
+    db_bind_int(projects, 1, f->project);
+    db_bind_int(projects, 2, (int64_t)j + 1);
+    must(db_run(projects, &err), &err);
+}
+
+static void do_commits(size_t n)
+{
+    struct amx_error err;
+    struct fresh f;
+
+    fresh_open(&f);
+    must(db_begin(f.db, &err), &err);
+    ingest_batch(&f, 0, PER_INSTANCE); /* makes the annotators */
+    must(db_commit(f.db, &err), &err);
+    double start = seconds(), cpu = cpu_seconds();
+    for (size_t j = PER_INSTANCE; j < n + PER_INSTANCE; j++) {
+        must(db_begin(f.db, &err), &err);
+        bare_batch(&f, j, j + 1);
+        bare_counters(&f, j);
+        must(db_commit(f.db, &err), &err);
+        if (db_wal_used(f.db) >= CHECKPOINT_BYTES)
+            must(db_checkpoint(f.db, false, &err), &err);
+    }
+    printf("{\"commits_per_second\": %.1f, \"cpu_us\": %.3f}\n", (double)n / (seconds() - start),
+           (cpu_seconds() - cpu) / (double)n * 1e6);
+    fresh_close(&f);
+}
+
 /* n rows in transactions of so many; a checkpoint every 16 MiB or so, as the writer makes them. */
 static void do_rows(size_t n, size_t rows, size_t checkpoint_rows,
                     void (*batch)(struct fresh *f, size_t from, size_t to))
@@ -700,9 +749,11 @@ int main(int argc, char **argv)
         do_labels((size_t)number(argc, argv, 2, 1000000), bare_batch);
     else if (strcmp(command, "bare-instances") == 0)
         do_rows((size_t)number(argc, argv, 2, 200000), FEATURE_ROWS, (size_t)8 * FEATURE_ROWS, bare_instances_batch);
+    else if (strcmp(command, "commits") == 0)
+        do_commits((size_t)number(argc, argv, 2, 10000));
     else
         give_up("fit, steps or train SHAPE [EPOCHS], fit SHAPE EPOCHS MEMBERS THREADS [ROUNDS], predict [ROWS], ingest or "
-                "bare [LABELS], bare-instances [ROWS]");
+                "bare [LABELS], bare-instances [ROWS], commits [LABELS]");
     free(products);
     return 0;
 }

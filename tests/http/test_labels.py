@@ -1,6 +1,9 @@
 """Labels: one current label per pair, history, the change feed, refs, skipped ones, CSV."""
 
-from harness import Case
+import collections
+import threading
+
+from harness import Case, Client
 
 
 class Labels(Case):
@@ -275,3 +278,56 @@ class Labels(Case):
         self.label(path, instance="j", expect=201)
         counts = self.api.get(path).json["counts"]
         self.assertEqual((counts["instances"], counts["annotators"], counts["labels"]), (2, 2, 3))
+
+    def test_labels_sent_at_once_have_their_own_answers(self):
+        """They share transactions, statements and counters; one that is refused takes nothing from its neighbours."""
+        path, threads_of_each, rounds = self.project(), 4, 25
+        self.label(path, instance="taken", ref="taken", expect=201)
+        kinds = {
+            "new": lambda n: ({"instance": "i" + n, "annotator": "a" + n, "class": "cat"}, {}),
+            "unknown": lambda n: ({"instance": "no" + n, "annotator": "u" + n, "class": "cat"}, {}),
+            "conflict": lambda n: ({"instance": "c" + n, "annotator": "c" + n, "class": "cat", "ref": "taken"}, {}),
+            "same pair": lambda n: ({"instance": "same", "annotator": "same", "class": "cat"}, {}),
+            "shared annotator": lambda n: ({"instance": "s" + n, "annotator": "shared", "class": "dog"}, {}),
+            "with a key": lambda n: (
+                {"instance": "k" + n, "annotator": "k" + n, "class": "dog"},
+                {"Idempotency-Key": n},
+            ),
+        }
+        answers, errors, start = collections.defaultdict(list), [], threading.Barrier(threads_of_each * len(kinds))
+
+        def work(kind, thread):
+            try:
+                client = Client(self.server)
+                start.wait()
+                for n in range(rounds):
+                    body, headers = kinds[kind]("%d-%d" % (thread, n))
+                    query = "?create_instances=false" if kind == "unknown" else ""
+                    answer = client.post(path + "/labels" + query, body, headers=headers)
+                    answers[kind].append((answer.status, body, answer.json))
+                client.close()
+            except BaseException as problem:  # noqa: BLE001 (told in the main thread)
+                errors.append(problem)
+
+        threads = [threading.Thread(target=work, args=(k, t)) for k in kinds for t in range(threads_of_each)]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+        self.assertEqual(errors, [])
+        all_of_it = threads_of_each * rounds
+        statuses = {kind: collections.Counter(a[0] for a in answers[kind]) for kind in kinds}
+        for kind, status in (("new", 201), ("shared annotator", 201), ("with a key", 201), ("unknown", 404), ("conflict", 409)):
+            self.assertEqual(statuses[kind], {status: all_of_it}, kind)
+        self.assertEqual(statuses["same pair"], {201: 1, 200: all_of_it - 1})
+        items = {(i["instance"], i["annotator"]): i for i in self.api.pages(path + "/labels", 1000)}
+        self.assertEqual(len(items), 3 * all_of_it + 2)
+        for kind in ("new", "shared annotator", "with a key"):
+            for _, body, said in answers[kind]:
+                item = items[(body["instance"], body["annotator"])]
+                self.assertEqual((item["seq"], item["class"]), (said["seq"], body["class"]))
+                self.assertEqual((said["instance"], said["annotator"]), (body["instance"], body["annotator"]))
+        self.assertEqual(sorted(i["seq"] for i in items.values()), list(range(1, len(items) + 1)))
+        counts = self.api.get(path).json["counts"]
+        self.assertEqual((counts["labels"], counts["annotators"]), (len(items), 2 * all_of_it + 3))
+        self.assertEqual(self.api.get(path + "/annotators/shared").json["labels"], all_of_it)

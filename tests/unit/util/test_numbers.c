@@ -191,3 +191,15 @@ TEST(digest_known_answers)
     digest_finish(&d, again);
     CHECK(memcmp(out, again, sizeof out) == 0);
 }
+
+TEST(number_int_text_is_what_printf_writes)
+{
+    static const int64_t values[] = {0, 1, -1, 9, 10, -10, 1234567, INT64_MAX, INT64_MIN};
+    char ours[NUMBER_TEXT_BYTES], printed[NUMBER_TEXT_BYTES];
+
+    for (size_t i = 0; i < sizeof values / sizeof *values; i++) {
+        (void)snprintf(printed, sizeof printed, "%lld", (long long)values[i]);
+        CHECK_INT(number_int_text(values[i], ours), strlen(printed));
+        CHECK_STR(ours, printed);
+    }
+}
