@@ -72,7 +72,8 @@ static sqlite3_stmt *prepare(const char *sql)
 
 static void open_db(const char *path)
 {
-    static const char *const PRAGMAS = "PRAGMA auto_vacuum = NONE; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;"
+    static const char *const PRAGMAS = "PRAGMA auto_vacuum = NONE; PRAGMA journal_mode = WAL;"
+                                       "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;"
                                        "PRAGMA trusted_schema = OFF; PRAGMA temp_store = MEMORY;"
                                        "PRAGMA secure_delete = ON; PRAGMA journal_size_limit = 67108864;"
                                        "PRAGMA wal_autocheckpoint = 0; PRAGMA cache_size = -32768;"
