@@ -209,10 +209,10 @@ static const char SELECT_GONE[] =
 static const char SELECT_LABELS[] =
     "SELECT l.seq, l.instance_id, l.state, l.ref FROM annotator_labels x"
     " CROSS JOIN labels l ON l.project_id = x.project_id AND l.seq = x.seq AND l.state <= 1"
-    " WHERE x.project_id = ?1 AND x.annotator_id = ?2 AND x.seq > ?3 ORDER BY x.seq LIMIT ?4";
+    " WHERE x.project_id = ?1 AND x.shelf = ?2 AND x.seq > ?3 ORDER BY x.seq LIMIT 1";
 static const char DELETE_LABEL[] = "DELETE FROM labels WHERE project_id = ?1 AND seq = ?2";
 static const char DELETE_ENTRY[] =
-    "DELETE FROM annotator_labels WHERE project_id = ?1 AND annotator_id = ?2 AND seq = ?3";
+    "DELETE FROM annotator_labels WHERE project_id = ?1 AND shelf = ?2 AND seq = ?3";
 static const char MARK_ERASED[] = "UPDATE annotators SET gone = 2 WHERE project_id = ?1 AND id = ?2";
 
 /* One row: erased, and a tombstone in its place when it was current. */
@@ -232,7 +232,7 @@ static enum amx_status erase_label(struct changes *ch, int64_t annotator_id, str
     db_bind_int(s, 1, ch->project_id);
     db_bind_int(s, 2, db_int(label, 0));
     db_bind_int(entry, 1, ch->project_id);
-    db_bind_int(entry, 2, annotator_id);
+    db_bind_int(entry, 2, label_shelf(annotator_id, db_int(label, 0)));
     db_bind_int(entry, 3, db_int(label, 0));
     status = db_run(s, err);
     if (status == AMX_OK)
@@ -249,20 +249,25 @@ static enum amx_status erase_labels(struct changes *ch, int64_t annotator_id, si
     DB_STMT(s);
     enum db_step step = DB_ROW;
     int64_t after = 0;
+    const int64_t last = ch->label_seq; /* the tombstones that this writes are nobody's to erase */
     enum amx_status status = db_use(ch->db, SELECT_LABELS, &s, err);
 
-    /* One at a time, so that no deletion moves the rows under a SELECT that goes on. */
-    for (*n = 0; status == AMX_OK && *n < PURGE_ROWS; ++*n) {
+    /* One at a time, so that no deletion moves the rows under a SELECT that goes on; from shelf to shelf. */
+    for (*n = 0; status == AMX_OK && *n < PURGE_ROWS;) {
         db_reset(s);
         db_bind_int(s, 1, ch->project_id);
-        db_bind_int(s, 2, annotator_id);
+        db_bind_int(s, 2, label_shelf(annotator_id, after + 1));
         db_bind_int(s, 3, after);
-        db_bind_int(s, 4, 1);
         status = db_step(s, &step, err);
-        if (status != AMX_OK || step == DB_DONE)
-            break;
-        after = db_int(s, 0);
-        status = erase_label(ch, annotator_id, s, err);
+        if (status == AMX_OK && step == DB_ROW) {
+            after = db_int(s, 0);
+            status = erase_label(ch, annotator_id, s, err);
+            ++*n;
+        } else if (((after + 1) >> SHELF_BITS) >= last >> SHELF_BITS) {
+            break; /* that was the last shelf, or an error */
+        } else {
+            after = ((((after + 1) >> SHELF_BITS) + 1) << SHELF_BITS) - 1;
+        }
     }
     return status;
 }

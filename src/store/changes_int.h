@@ -77,8 +77,18 @@ struct waiting_label {
 enum {
     LABEL_ROWS = 32 /* written by one statement */
 };
+/* A row of annotator_labels. shelf: the labels of a project stand in shelves of 65,536, on each of them annotator by
+ * annotator; SHELF_OF in SQL, of a row of labels. */
+enum {
+    SHELF_BITS = 16
+};
+#define SHELF_OF "(seq >> 16) << 32 | annotator_id"
+static inline int64_t label_shelf(int64_t annotator_id, int64_t seq)
+{
+    return (seq >> SHELF_BITS) << 32 | annotator_id;
+}
 struct label_entry {
-    int64_t annotator_id, seq;
+    int64_t shelf, seq;
 };
 /* What one job has still to write; in the memory beside the connection. */
 struct label_rows {

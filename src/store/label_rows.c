@@ -6,8 +6,8 @@
  * to have a current label already, the statement is taken back and its rows are put one by one; so are the rows that
  * follow for a while, because labels that were sent before come in runs.
  *
- * annotator_labels gets its rows at the end of the job, sorted: those of one annotator lie on one page, and the pages
- * are visited once each.
+ * annotator_labels gets its rows at the end of the job, sorted: those of one annotator lie on one page of a shelf
+ * (changes_int.h), and the pages are visited once each.
  */
 #include <assert.h>
 #include <stdlib.h>
@@ -52,7 +52,7 @@ static enum amx_status add_entry(struct changes *ch, struct label_rows *rows, in
         rows->entries = entries;
         rows->capacity = capacity;
     }
-    rows->entries[rows->n_entries++] = (struct label_entry){annotator_id, seq};
+    rows->entries[rows->n_entries++] = (struct label_entry){label_shelf(annotator_id, seq), seq};
     return AMX_OK;
 }
 
@@ -219,18 +219,18 @@ enum amx_status label_rows_wait(struct changes *ch, const struct waiting_label *
 #define ENTRY "(?1, ?, ?)"
 #define ENTRIES_4 ENTRY ", " ENTRY ", " ENTRY ", " ENTRY
 #define ENTRIES_16 ENTRIES_4 ", " ENTRIES_4 ", " ENTRIES_4 ", " ENTRIES_4
-#define INSERT_ENTRIES "INSERT INTO annotator_labels (project_id, annotator_id, seq) VALUES "
+#define INSERT_ENTRIES "INSERT INTO annotator_labels (project_id, shelf, seq) VALUES "
 static const char INSERT_ENTRY[] = INSERT_ENTRIES ENTRY;
 static const char INSERT_8_ENTRIES[] = INSERT_ENTRIES ENTRIES_4 ", " ENTRIES_4;
 static const char INSERT_64_ENTRIES[] =
     INSERT_ENTRIES ENTRIES_16 ", " ENTRIES_16 ", " ENTRIES_16 ", " ENTRIES_16;
 
-static int by_annotator(const void *left, const void *right)
+static int by_shelf(const void *left, const void *right)
 {
     const struct label_entry *a = left, *b = right;
 
-    if (a->annotator_id != b->annotator_id)
-        return a->annotator_id < b->annotator_id ? -1 : 1;
+    if (a->shelf != b->shelf)
+        return a->shelf < b->shelf ? -1 : 1;
     return (a->seq > b->seq) - (a->seq < b->seq);
 }
 
@@ -244,7 +244,7 @@ static enum amx_status insert_entries(struct changes *ch, const struct label_row
     for (; status == AMX_OK && rows->n_entries - *at >= n; *at += n) {
         db_bind_int(s, 1, ch->project_id);
         for (size_t i = 0; i < n; i++) {
-            db_bind_int(s, 2 + 2 * (int)i, rows->entries[*at + i].annotator_id);
+            db_bind_int(s, 2 + 2 * (int)i, rows->entries[*at + i].shelf);
             db_bind_int(s, 3 + 2 * (int)i, rows->entries[*at + i].seq);
         }
         status = db_run(s, err);
@@ -260,7 +260,7 @@ enum amx_status label_rows_end(struct changes *ch, struct amx_error *err)
     if (rows == NULL || rows->n_entries == 0)
         return AMX_OK;
     if (rows->n_entries > 1)
-        qsort(rows->entries, rows->n_entries, sizeof(*rows->entries), by_annotator);
+        qsort(rows->entries, rows->n_entries, sizeof(*rows->entries), by_shelf);
     enum amx_status status = insert_entries(ch, rows, INSERT_64_ENTRIES, 64, &at, err);
     if (status == AMX_OK)
         status = insert_entries(ch, rows, INSERT_8_ENTRIES, 8, &at, err);

@@ -405,12 +405,12 @@ static const char DELETE_PAST[] =
     "DELETE FROM labels INDEXED BY labels_past WHERE project_id = ?1 AND instance_id = ?2 AND state <> 0 AND state = 1";
 
 static const char DELETE_ENTRIES[] =
-    "DELETE FROM annotator_labels WHERE project_id = ?1 AND (annotator_id, seq) IN"
-    " (SELECT annotator_id, seq FROM labels INDEXED BY labels_pair WHERE project_id = ?1 AND instance_id = ?2"
+    "DELETE FROM annotator_labels WHERE project_id = ?1 AND (shelf, seq) IN"
+    " (SELECT " SHELF_OF ", seq FROM labels INDEXED BY labels_pair WHERE project_id = ?1 AND instance_id = ?2"
     " AND state = 0)";
 static const char DELETE_PAST_ENTRIES[] =
-    "DELETE FROM annotator_labels WHERE project_id = ?1 AND (annotator_id, seq) IN"
-    " (SELECT annotator_id, seq FROM labels INDEXED BY labels_past WHERE project_id = ?1 AND instance_id = ?2"
+    "DELETE FROM annotator_labels WHERE project_id = ?1 AND (shelf, seq) IN"
+    " (SELECT " SHELF_OF ", seq FROM labels INDEXED BY labels_past WHERE project_id = ?1 AND instance_id = ?2"
     " AND state <> 0 AND state = 1)";
 
 static enum amx_status run_of(struct changes *ch, const char *sql, int64_t instance_id, struct amx_error *err)

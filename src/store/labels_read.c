@@ -9,6 +9,7 @@
  */
 #include "store/labels.h"
 
+#include "store/changes_int.h"
 #include "util/error.h"
 
 #define LABEL_COLUMNS                                                                                                  \
@@ -33,7 +34,7 @@ static const char LIST_ALL[] = "SELECT " LABEL_COLUMNS " FROM labels l" LABEL_JO
                                " WHERE l.project_id = ?1 AND l.seq > ?3 AND" LABEL_VISIBLE " ORDER BY l.seq LIMIT ?4";
 static const char LIST_BY_ANNOTATOR[] =
     "SELECT " LABEL_COLUMNS " FROM annotator_labels x CROSS JOIN labels l" LABEL_JOINS
-    " WHERE x.project_id = ?1 AND x.annotator_id = ?8 AND x.seq > ?3 AND l.project_id = x.project_id AND l.seq = x.seq"
+    " WHERE x.project_id = ?1 AND x.shelf = ?8 AND x.seq > ?3 AND l.project_id = x.project_id AND l.seq = x.seq"
     " AND" LABEL_VISIBLE " ORDER BY x.seq LIMIT ?4";
 static const char LIST_BY_INSTANCE[] = "SELECT " LABEL_COLUMNS " FROM " UNION_SOURCE("instance_id = ?7") LABEL_JOINS
     " WHERE (?8 IS NULL OR l.annotator_id = ?8) AND" LABEL_VISIBLE " ORDER BY l.seq LIMIT ?4";
@@ -85,23 +86,51 @@ static enum amx_status find_id(struct db *db, const char *sql, int64_t project_i
     return status;
 }
 
-/* Gives at most limit rows to fn. */
-static enum amx_status give_rows(struct db_stmt *s, size_t limit, labels_fn *fn, void *context, bool *more,
+/* Gives at most *limit rows to fn, and takes them off *limit. */
+static enum amx_status give_rows(struct db_stmt *s, size_t *limit, labels_fn *fn, void *context, bool *more,
                                  struct amx_error *err)
 {
     struct label_row row;
     enum db_step step = DB_ROW;
     enum amx_status status = AMX_OK;
 
-    for (size_t n = 0; status == AMX_OK; n++) {
+    for (; status == AMX_OK; --*limit) {
         status = db_step(s, &step, err);
-        if (status != AMX_OK || step == DB_DONE || n == limit)
+        if (status != AMX_OK || step == DB_DONE || *limit == 0)
             break;
         read_row(s, &row);
         status = fn(context, &row);
     }
     if (status == AMX_OK && more != NULL)
         *more = step == DB_ROW;
+    return status;
+}
+
+static const char SELECT_LABEL_SEQ[] = "SELECT label_seq FROM projects WHERE id = ?1";
+
+/* The statement of one annotator's labels, from shelf to shelf. A label of a shelf that was begun meanwhile is as new
+ * as one that came after the list. */
+static enum amx_status give_shelves(struct db_stmt *s, struct db *db, int64_t project_id, int64_t annotator_id,
+                                    int64_t after_seq, size_t limit, labels_fn *fn, void *context, bool *more,
+                                    struct amx_error *err)
+{
+    DB_STMT(project);
+    enum amx_status status = db_use(db, SELECT_LABEL_SEQ, &project, err);
+
+    if (status != AMX_OK)
+        return status;
+    db_bind_int(project, 1, project_id);
+    status = db_one(project, "there is no such project", err);
+    int64_t last = status == AMX_OK ? db_int(project, 0) >> SHELF_BITS : 0;
+    bool found = false;
+    for (int64_t shelf = after_seq >> SHELF_BITS; status == AMX_OK && !found && shelf <= last; shelf++) {
+        db_reset(s);
+        db_bind_int(s, 4, (int64_t)limit + 1);
+        db_bind_int(s, 8, label_shelf(annotator_id, shelf << SHELF_BITS));
+        status = give_rows(s, &limit, fn, context, &found, err);
+    }
+    if (status == AMX_OK)
+        *more = found;
     return status;
 }
 
@@ -144,7 +173,9 @@ enum amx_status labels_list(struct db *db, int64_t project_id, const struct labe
         db_bind_int(s, 8, annotator_id);
     if (sql == LIST_BY_REF)
         db_bind_text(s, 9, filter->ref);
-    return give_rows(s, limit, fn, context, more, err);
+    if (sql == LIST_BY_ANNOTATOR)
+        return give_shelves(s, db, project_id, annotator_id, after_seq, limit, fn, context, more, err);
+    return give_rows(s, &limit, fn, context, more, err);
 }
 
 enum amx_status labels_of_instance(struct db *db, int64_t project_id, int64_t instance_id, labels_fn *fn, void *context,
@@ -157,7 +188,8 @@ enum amx_status labels_of_instance(struct db *db, int64_t project_id, int64_t in
         return status;
     db_bind_int(s, 1, project_id);
     db_bind_int(s, 2, instance_id);
-    return give_rows(s, SIZE_MAX, fn, context, NULL, err);
+    size_t limit = SIZE_MAX;
+    return give_rows(s, &limit, fn, context, NULL, err);
 }
 
 static const char SELECT_CELLS[] =

@@ -366,9 +366,9 @@ static const struct {
 } PURGE[] = {
     {PURGE_ROWS, "DELETE FROM labels WHERE project_id = ?1 AND seq IN"
                  " (SELECT seq FROM labels WHERE project_id = ?1 ORDER BY seq LIMIT ?2)"},
-    {PURGE_ROWS, "DELETE FROM annotator_labels WHERE project_id = ?1 AND (annotator_id, seq) IN"
-                 " (SELECT annotator_id, seq FROM annotator_labels WHERE project_id = ?1"
-                 " ORDER BY annotator_id, seq LIMIT ?2)"},
+    {PURGE_ROWS, "DELETE FROM annotator_labels WHERE project_id = ?1 AND (shelf, seq) IN"
+                 " (SELECT shelf, seq FROM annotator_labels WHERE project_id = ?1"
+                 " ORDER BY shelf, seq LIMIT ?2)"},
     {PURGE_ROWS, "DELETE FROM features WHERE key IN"
                  " (SELECT key FROM features WHERE key BETWEEN ?1 << 32 AND (?1 << 32) | 4294967295"
                  " ORDER BY key LIMIT ?2)"},

@@ -595,7 +595,7 @@ static void bare_batch(struct fresh *f, size_t from, size_t to)
 {
     static const char label[] = "INSERT INTO labels (project_id, seq, instance_id, annotator_id, class, state, given_at,"
                                 " received_at) VALUES (?1, ?2, ?3, ?4, ?5, 0, 1, 1)";
-    static const char entry[] = "INSERT INTO annotator_labels (project_id, annotator_id, seq) VALUES (?1, ?2, ?3)";
+    static const char entry[] = "INSERT INTO annotator_labels (project_id, shelf, seq) VALUES (?1, (?3 >> 16) << 32 | ?2, ?3)";
     DB_STMT(labels);
     DB_STMT(entries);
     struct amx_error err;

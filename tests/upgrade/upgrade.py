@@ -45,7 +45,8 @@ def make(path, version):
 
 
 # Columns of older schemas that a newer one keeps in another.
-MOVED = {("features", "project_id"): "key >> 32", ("features", "instance_id"): "key & 4294967295"}
+MOVED = {("features", "project_id"): "key >> 32", ("features", "instance_id"): "key & 4294967295",
+         ("annotator_labels", "annotator_id"): "shelf & 4294967295"}
 
 
 class Content:

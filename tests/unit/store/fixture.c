@@ -252,9 +252,9 @@ static const struct {
      "SELECT count(*) FROM labels WHERE project_id = ?1 AND seq > (SELECT label_seq FROM projects WHERE id = ?1)"},
     {"labels without their row by annotator, or such rows without a label", "SELECT 0",
      "SELECT (SELECT count(*) FROM labels l WHERE l.project_id = ?1 AND NOT EXISTS (SELECT 1 FROM annotator_labels x"
-     " WHERE x.project_id = ?1 AND x.annotator_id = l.annotator_id AND x.seq = l.seq))"
+     " WHERE x.project_id = ?1 AND x.shelf = (l.seq >> 16) << 32 | l.annotator_id AND x.seq = l.seq))"
      " + (SELECT count(*) FROM annotator_labels x WHERE x.project_id = ?1 AND NOT EXISTS (SELECT 1 FROM labels l"
-     " WHERE l.project_id = ?1 AND l.annotator_id = x.annotator_id AND l.seq = x.seq))"},
+     " WHERE l.project_id = ?1 AND l.annotator_id = x.shelf & 4294967295 AND l.seq = x.seq AND l.seq >> 16 = x.shelf >> 32))"},
     {"current labels of nothing", "SELECT 0",
      "SELECT count(*) FROM labels l WHERE l.project_id = ?1 AND l.state = 0 AND NOT EXISTS"
      " (SELECT 1 FROM instances i WHERE i.project_id = ?1 AND i.id = l.instance_id)"},

@@ -157,3 +157,76 @@ TEST(labels_sent_again_together_write_nothing)
     CHECK(counters_hold(&f));
     fixture_done(&f);
 }
+
+/* What a list by annotator gives, by pages of two. */
+struct seen {
+    int64_t seqs[16], instances[16];
+    size_t n;
+};
+
+static enum amx_status see(void *context, const struct label_row *row)
+{
+    struct seen *seen = context;
+
+    if (seen->n < 16) {
+        seen->seqs[seen->n] = row->seq;
+        seen->instances[seen->n] = row->instance_id;
+    }
+    seen->n++;
+    return AMX_OK;
+}
+
+static struct seen pages_of(struct fixture *f, const char *annotator)
+{
+    const struct label_filter filter = {.annotator = text(annotator)};
+    struct seen seen = {.n = 0};
+    bool more = true;
+    int64_t after = 0;
+
+    for (int page = 0; more && page < 10; page++) {
+        size_t before = seen.n;
+        CHECK_INT(labels_list(f->db, f->project, &filter, after, 2, see, &seen, &more, &f->err), AMX_OK);
+        CHECK(seen.n - before <= 2 && (!more || seen.n - before == 2));
+        after = seen.n > 0 ? seen.seqs[(seen.n - 1) % 16] : 0;
+    }
+    CHECK(!more);
+    return seen;
+}
+
+/* Labels on both sides of a shelf's end, with shelves between that have none of the annotator. */
+TEST(label_rows_of_an_annotator_go_from_shelf_to_shelf)
+{
+    static const int64_t starts[] = {0, 65533, 4 * 65536, 9 * 65536 - 1}; /* label_seq before each two labels */
+    struct fixture f;
+    struct label_result r;
+    char sql[96], name[16];
+    int64_t expected[8];
+    size_t n = 0;
+
+    fixture_init(&f, 0);
+    for (size_t i = 0; i < 4; i++) {
+        (void)snprintf(sql, sizeof sql, "UPDATE projects SET label_seq = %lld", (long long)starts[i]);
+        CHECK_INT(db_exec(f.db, sql, &f.err), AMX_OK);
+        for (int j = 0; j < 2; j++) {
+            (void)snprintf(name, sizeof name, "i%zu-%d", i, j);
+            CHECK_INT(put_label(&f, name, "bob", 0, 0, NULL, &r), AMX_OK); /* somebody else between */
+            CHECK_INT(put_label(&f, name, "ana", 1, 0, NULL, &r), AMX_OK);
+            expected[n++] = r.seq;
+        }
+    }
+    CHECK(counters_hold(&f));
+    struct seen seen = pages_of(&f, "ana");
+    CHECK_INT(seen.n, n);
+    for (size_t i = 0; i < n && i < seen.n; i++)
+        CHECK_INT(seen.seqs[i], expected[i]);
+    CHECK_INT(pages_of(&f, "bob").n, n);
+    CHECK_INT(delete_instance(&f, "i2-0"), AMX_OK);
+    CHECK(counters_hold(&f));
+    CHECK_INT(pages_of(&f, "ana").n, n - 1);
+    CHECK_INT(delete_annotator(&f, "ana"), AMX_OK);
+    purge(&f);
+    CHECK(counters_hold(&f));
+    CHECK_INT(ask(&f, "SELECT count(*) FROM labels WHERE project_id = ?1 AND state <> 2 AND annotator_id = 2"), 0);
+    CHECK_INT(pages_of(&f, "bob").n, n - 1);
+    fixture_done(&f);
+}

@@ -80,9 +80,9 @@ TEST(a_file_of_schema_1_is_brought_up_to_date_with_its_data)
     if (f.store == NULL)
         return;
     f.db = store_writer(f.store);
-    CHECK(store_schema_version(f.store) >= 4);
+    CHECK(store_schema_version(f.store) >= 5);
     CHECK_INT(ask(&f, "SELECT count(*) FROM labels WHERE project_id = ?1"), 1);
-    CHECK_INT(ask(&f, "SELECT count(*) FROM annotator_labels WHERE project_id = ?1 AND annotator_id = 1 AND seq = 1"),
+    CHECK_INT(ask(&f, "SELECT count(*) FROM annotator_labels WHERE project_id = ?1 AND shelf = 1 AND seq = 1"),
               1);
     CHECK(counters_hold(&f));
     check_old_rows(&f);

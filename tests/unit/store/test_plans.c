@@ -47,7 +47,7 @@ TEST(plans_of_lists_use_their_indexes)
         {"EXPLAIN QUERY PLAN SELECT id FROM annotators WHERE project_id = 1 AND gone = 0 ORDER BY name",
          "annotators_by_name"},
         {"EXPLAIN QUERY PLAN SELECT l.class FROM annotator_labels x CROSS JOIN labels l WHERE x.project_id = 1"
-         " AND x.annotator_id = 2 AND x.seq > 5 AND l.project_id = x.project_id AND l.seq = x.seq ORDER BY x.seq",
+         " AND x.shelf = 2 AND x.seq > 5 AND l.project_id = x.project_id AND l.seq = x.seq ORDER BY x.seq",
          "SEARCH l USING PRIMARY KEY (project_id=? AND seq=?)"},
         {"EXPLAIN QUERY PLAN SELECT seq FROM labels WHERE project_id = 1 AND ref IS NOT NULL AND ref = 'x' AND seq > 5"
          " ORDER BY seq",

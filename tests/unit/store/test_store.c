@@ -52,7 +52,7 @@ TEST(store_creates_private_files_and_locks)
     CHECK(stat(path, &info) == 0 && (info.st_mode & 0777) == 0600);
     CHECK_INT(try_open(f.path, NULL, &err), AMX_BUSY);
     CHECK(strstr(err.text, "another annotmixd") != NULL);
-    CHECK_INT(store_schema_version(f.store), 4);
+    CHECK_INT(store_schema_version(f.store), 5);
     CHECK_INT(ask(&f, "PRAGMA application_id"), 0x414D5831);
     CHECK_INT(ask(&f, "PRAGMA foreign_keys"), 1);
     CHECK_INT(ask(&f, "PRAGMA synchronous"), 2);
