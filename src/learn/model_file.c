@@ -1,4 +1,4 @@
-/* model_file.c - the portable model file, the one file of the learner that knows JSON (Jansson) and SHA-256 (nettle).
+/* model_file.c - the portable model file; it and model_file_head.c alone know JSON (Jansson) in the learner, it SHA-256 too.
  *
  * Layout, all integers little-endian:
  *   0   8 bytes "AMXMODEL"
@@ -23,6 +23,7 @@
 #include <string.h>
 
 #include "annotmix.h"
+#include "model_file_head.h"
 #include "model.h"
 #include "status.h"
 
@@ -568,22 +569,6 @@ static enum amx_status build(const json_t *head, const unsigned char *section, s
     return AMX_OK;
 }
 
-/* Jansson's scanner drops characters for which there is no memory and goes on, so what it returns may be another text
- * than the file's. Two readings that agree are not that. errno tells corrupt() why there is none. */
-static json_t *parse_head(const char *text, size_t n)
-{
-    json_t *head = json_loadb(text, n, JSON_REJECT_DUPLICATES, NULL);
-    json_t *again = json_loadb(text, n, JSON_REJECT_DUPLICATES, NULL);
-    bool differ = (head == NULL) != (again == NULL) || (head != NULL && !json_equal(head, again));
-
-    json_decref(again);
-    if (!differ)
-        return head;
-    json_decref(head);
-    errno = ENOMEM;
-    return NULL;
-}
-
 enum amx_status amx_model_decode(const unsigned char *bytes, size_t n_bytes, struct amx_model **out,
                                  struct amx_error *err)
 {
@@ -612,7 +597,7 @@ enum amx_status amx_model_decode(const unsigned char *bytes, size_t n_bytes, str
     }
     if (length > 0 && memchr(bytes + HEAD_START, 0, length) != NULL) /* Jansson passes over one behind a number */
         return corrupt(err, "its head holds a 0 byte");
-    head = parse_head((const char *)bytes + HEAD_START, length);
+    head = model_file_head_load((const char *)bytes + HEAD_START, length); /* errno says why not, see corrupt() */
     if (!json_is_object(head)) {
         json_decref(head);
         return corrupt(err, "its head is not a JSON object");

@@ -190,7 +190,7 @@ enum amx_status run_work_finish(struct run_work *work, const struct run_end *end
     struct small_job finish = {
         .job = {.apply = finish_apply, .project_id = work->row.project_id}, .run_id = work->row.id, .end = end};
 
-    return trainers_write(work->trainers, &finish.job, err);
+    return trainers_write_end(work->trainers, &finish.job, err);
 }
 
 /* Training and everything after it. */

@@ -75,6 +75,19 @@ enum amx_status trainers_write(struct trainers *t, struct write_job *job, struct
     return status;
 }
 
+enum amx_status trainers_write_end(struct trainers *t, struct write_job *job, struct amx_error *err)
+{
+    enum amx_status status;
+
+    while (((status = trainers_write(t, job, err)) == AMX_NO_MEMORY || status == AMX_FULL) && !trainers_stopping(t)) {
+        (void)pthread_mutex_lock(&t->mu);
+        if (!t->stopping)
+            pause_locked(t, TROUBLE_MS);
+        (void)pthread_mutex_unlock(&t->mu);
+    }
+    return status;
+}
+
 /* ---- one thread ---------------------------------------------------------------------------------------------------
  */
 

@@ -48,6 +48,8 @@ bool trainers_stopping(struct trainers *t);
 void trainers_wake(struct trainers *t, int64_t run_id); /* requests that wait for the run */
 /* A write job with its context; tried again while the writer's queue is full. The outcome is job->status. */
 enum amx_status trainers_write(struct trainers *t, struct write_job *job, struct amx_error *err);
+/* The same for how a run ended: while memory or the disk is full it waits, for else the run would be running for ever. */
+enum amx_status trainers_write_end(struct trainers *t, struct write_job *job, struct amx_error *err);
 
 /* ---- run_work.c ---- */
 /* Does the run and writes how it ended. */

@@ -22,6 +22,13 @@ class Campaign:
             if number not in done:
                 yield number, random.Random(f"{self.seed} {number}")
 
+    def named(self, names):
+        """(name, random generator) of those that are not done; others may be added later without disturbing these."""
+        done = {line["piece"] for line in self.lines}
+        for name in names:
+            if name not in done:
+                yield name, random.Random(f"{self.seed} {name}")
+
     def finish(self, number, **figures):
         line = {"seed": self.seed, "piece": number, **figures}
         self.lines.append(line)

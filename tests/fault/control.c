@@ -3,6 +3,7 @@
 #include "control.h"
 
 #include <fcntl.h>
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,6 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "endpoints/problem.h"
 #include "store/db.h"
 
 static struct fault_control *control;
@@ -167,4 +169,21 @@ enum amx_status __wrap_db_checkpoint(struct db *db, bool truncate, struct amx_er
     enum amx_status status = pay(db, err);
 
     return status == AMX_OK ? __real_db_checkpoint(db, truncate, err) : status;
+}
+
+void __real_problem_reply_as(struct http_request *rq, enum problem problem, const char *format, ...);
+void __wrap_problem_reply_as(struct http_request *rq, enum problem problem, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+void __wrap_problem_reply_as(struct http_request *rq, enum problem problem, const char *format, ...)
+{
+    char text[512];
+    va_list arguments;
+
+    va_start(arguments, format);
+    (void)vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    __real_problem_reply_as(rq, problem, "%s", text);
+    if (problem == PROBLEM_NO_MEMORY && is_mutant(MUTANT_FREED_REQUEST))
+        free(rq);
 }

@@ -23,7 +23,8 @@ enum fault_kind {
 enum fault_mutant {
     MUTANT_NONE,
     MUTANT_NO_SYNC,     /* PRAGMA synchronous = OFF */
-    MUTANT_EARLY_ANSWER /* the answer goes out before COMMIT */
+    MUTANT_EARLY_ANSWER, /* the answer goes out before COMMIT */
+    MUTANT_FREED_REQUEST /* the answer "out of memory" frees its request, which is still used */
 };
 
 struct fault_control {

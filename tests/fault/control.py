@@ -6,7 +6,7 @@ FIELDS = ["kind", "code", "first", "times", "calls", "fired", "cut_at", "cut_see
           "alloc_times", "allocs", "alloc_fired", "live_blocks", "live_bytes", "trace", "wall_shift_ms",
           "eager_checkpoints", "fresh_readers"]
 KINDS = {"none": 0, "read": 1, "write": 2, "sync": 3, "truncate": 4, "open": 5, "shm-map": 6, "short": 7}
-MUTANTS = {"none": 0, "no-sync": 1, "early-answer": 2}
+MUTANTS = {"none": 0, "no-sync": 1, "early-answer": 2, "freed-request": 3}
 CUT_STATUS = 99
 
 

@@ -3,13 +3,14 @@
 request is right.
 
     torture.py --binary build/default/fault/annotmixd-fault --torture build/default/fault/torture
-               [--sample 20] [--only NAME] [--seed N] [--log FILE]
+               [--sample 20] [--only NAME] [--seed N] [--log FILE] [--mutant]
 
-Scenarios: calls of the learner, the aggregation and the store, and commands (fault/torture/scenarios.c), and one request
-of every kind to a running server (here). Without --sample every k is tried, each twice: only the k-th allocation fails,
+Scenarios: calls of the learner, the aggregation and the store, and commands (fault/torture/scenarios.c), one request of
+every kind to a running server, and a training in it (here). Without --sample every k is tried, each twice: only the k-th allocation fails,
 and all from it on. A leak in the server shows as blocks that stay, more than the same requests leave without failures.
 
---log FILE: a campaign that was stopped goes on where it was.
+--log FILE: a campaign that was stopped goes on where it was. --mutant: the answer "out of memory" frees a request that is
+still used; that must be noticed.
 """
 import argparse
 import http.client
@@ -22,7 +23,7 @@ import time
 from pathlib import Path
 
 from campaign import Campaign, report
-from control import Control
+from control import MUTANTS, Control
 from server import Server
 
 NEVER = 1 << 62
@@ -90,8 +91,9 @@ class Wrong(Exception):
 class Target:
     """The server under torture, with a project that has a bit of everything."""
 
-    def __init__(self, binary, folder):
+    def __init__(self, binary, folder, mutant):
         self.control, self.number, self.text = Control(Path(folder) / "control"), 0, b""
+        self.control.mutant = MUTANTS[mutant]
         self.log = open(Path(folder) / "log", "w+b")
         self.server = Server(binary, Path(folder) / "t.db", "--auth", "none", "--threads", "1", "--trainers", "1",
                              "--disk-reserve", "0", log=self.log, environment=self.control.environment)
@@ -126,12 +128,12 @@ class Target:
         finally:
             connection.close()
 
-    def settled_blocks(self):
-        """Blocks alive once nothing moves."""
+    def settled(self, counter):
+        """A counter of the control page once it does not move."""
         last, since = None, time.monotonic()
         while time.monotonic() < since + 0.05:
-            if self.control.live_blocks != last:
-                last, since = self.control.live_blocks, time.monotonic()
+            if getattr(self.control, counter) != last:
+                last, since = getattr(self.control, counter), time.monotonic()
             time.sleep(0.005)
         return last
 
@@ -159,11 +161,11 @@ def torture_request(target, request, rng, sample):
     ks = list(range(1, total + 1))
     if sample and sample < total:
         ks = rng.sample(ks, sample)
-    before = target.settled_blocks()
+    before = target.settled("live_blocks")
     for _ in range(2 * len(ks)):
         target.send(request)
-    plain = target.settled_blocks() - before
-    before, tried = target.settled_blocks(), 0
+    plain = target.settled("live_blocks") - before
+    before, tried = target.settled("live_blocks"), 0
     for k in ks:
         for times in (1, 0):
             control.allocs, control.alloc_fired, control.alloc_times = 0, 0, times
@@ -178,10 +180,52 @@ def torture_request(target, request, rng, sample):
             check_next(target, request, right, k)
     target.check_alive("all")
     check_next(target, request, right, "all")
-    left = target.settled_blocks() - before
+    left = target.settled("live_blocks") - before
     if left > plain * 1.3 + SLACK_BLOCKS:
         raise Wrong(f"{left} blocks stay after {tried} failures, {plain} after as many requests without")
     return total, tried
+
+
+TRAINING = ("POST", P + "/training-runs", {"settings": {"epochs": 2, "hidden": [4]}}, None)
+
+
+def train(target, k=NEVER, times=1):
+    """Starts a run, with a failure when k is given; its state in the end, or None when the request was refused."""
+    control = target.control
+    control.allocs, control.alloc_fired, control.alloc_times = 0, 0, times
+    control.alloc_first = k
+    status = target.send(TRAINING)
+    text, total = target.text, target.settled("allocs")
+    control.alloc_first = 0
+    target.check_alive(k)
+    if status not in (200, 201, 202):  # 200: a run of a request that had no answer is queued still
+        if status not in (503, 0) or k == NEVER:
+            raise Wrong(f"k={k} times={times}: status {status}: {text[:200]}")
+        return None, total
+    path, end = f"{P}/training-runs/{json.loads(text)['id']}", time.monotonic() + 30
+    while True:
+        row = target.server.must("GET", path + "?wait=5")
+        if row["finished_at"]:
+            return row["state"], total
+        if time.monotonic() > end:
+            raise Wrong(f"k={k} times={times}: the run is {row['state']} for ever")
+
+
+def torture_training(target, rng, sample):
+    """A run whose memory fails succeeds or fails and says so; the next one succeeds. (What a fit leaves, its own scenario
+    counts: the server keeps models.)"""
+    for _ in range(4):
+        state, total = train(target)
+    if state != "succeeded":
+        raise Wrong(f"does not work at all: {state}")
+    ks = rng.sample(range(1, total + 1), sample) if sample and sample < total else range(1, total + 1)
+    for k in ks:
+        for times in (1, 0):
+            if train(target, k, times)[0] not in (None, "succeeded", "failed"):
+                raise Wrong(f"k={k} times={times}: the run did not end")
+        if rng.random() < 0.2 and train(target)[0] != "succeeded":
+            raise Wrong(f"k={k}: the next run does not succeed")
+    return total, 2 * len(ks)
 
 
 def torture_call(program, name, rng, sample):
@@ -204,30 +248,34 @@ def main():
     parser.add_argument("--only")
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--log")
+    parser.add_argument("--mutant", action="store_true")
     arguments = parser.parse_args()
     campaign = Campaign(arguments.log, arguments.seed)
     calls = subprocess.run([arguments.torture, "--list"], capture_output=True, text=True, check=True).stdout.splitlines()
-    names = calls + ["request " + name for name in REQUESTS]
+    names = [n for n in calls + ["request " + name for name in REQUESTS] + ["training"] if not arguments.only or arguments.only in n]
+    mutant = "freed-request" if arguments.mutant else "none"
     print(f"torture: {len(names)} scenarios, --seed {campaign.seed}", flush=True)
     target = None
     with tempfile.TemporaryDirectory(prefix="annotmix-torture-") as folder:
-        for number, rng in campaign.pieces(len(names)):
-            name, wrong, figures = names[number], "", (0, 0)
-            if arguments.only and arguments.only not in name:
-                continue
+        for name, rng in campaign.named(names):
+            wrong, figures = "", (0, 0)
             try:
-                if number < len(calls):
+                if name not in calls and (target is None or target.server.process.poll() is not None):
+                    target = Target(arguments.binary, tempfile.mkdtemp(dir=folder), mutant)
+                if name in calls:
                     figures = torture_call(arguments.torture, name, rng, arguments.sample)
+                elif name == "training":
+                    figures = torture_training(target, rng, arguments.sample)
                 else:
-                    if target is None or target.server.process.poll() is not None:
-                        target = Target(arguments.binary, tempfile.mkdtemp(dir=folder))
                     figures = torture_request(target, REQUESTS[name[len("request "):]], rng, arguments.sample)
             except Wrong as error:
                 wrong = f"{name}: {error}"
                 print("  " + wrong, flush=True)
-            campaign.finish(number, name=name, allocations=figures[0], tried=figures[1], wrong=wrong)
+            campaign.finish(name, allocations=figures[0], tried=figures[1], wrong=wrong)
         end = target.server.stop()[0] if target and target.server.process.poll() is None else 0
     wrong = [line["wrong"] for line in campaign.lines if line["wrong"]]
+    if arguments.mutant:
+        return report([(f"a request that is freed too early is noticed: {wrong[:1]}", bool(wrong))])
     return report([
         (f"{len(campaign.lines)} scenarios, {campaign.total('tried')} failed allocations of {campaign.total('allocations')}: no "
          f"crash, no leak, right afterwards{': ' + str(len(wrong)) + ' wrong' if wrong else ''}", not wrong),

@@ -2,6 +2,7 @@
  *
  * Data are small: what counts is how many different places allocate, not how much they do.
  */
+#include <dirent.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -86,6 +87,34 @@ static enum amx_status fit_folds(const char *method)
     return fit(method, 2, 2);
 }
 
+/* A model file with what a head can hold: classes and annotators with long names, a hash. Made once. */
+static enum amx_status decode(const char *method)
+{
+    static unsigned char *bytes;
+    static size_t n_bytes;
+    struct amx_model *model = NULL;
+
+    if (bytes == NULL) {
+        static const char *const names[A] = {"a", "fifteen letters", "sixteen letters!", "a name that is longer than the others"};
+        const struct amx_data data = {.n_instances = N, .n_features = D, .n_classes = C, .n_annotators = A, .n_labels = L,
+                                      .features = features, .label_instance = instances, .label_annotator = annotators,
+                                      .label_class = classes, .class_names = names, .annotator_names = names};
+        struct amx_fit_options options = {.method = method, .seed = 1, .ensemble = 1, .threads = 1};
+
+        amx_settings_default(D, &options.settings);
+        options.settings.epochs = 1;
+        enum amx_status status = amx_fit(&data, &options, NULL, &model, NULL);
+        if (status == AMX_OK)
+            status = amx_model_encode(model, &bytes, &n_bytes, NULL);
+        amx_model_free(model);
+        return status;
+    }
+    enum amx_status status = amx_model_decode(bytes, n_bytes, &model, NULL);
+    if (status == AMX_OK)
+        amx_model_free(model);
+    return status;
+}
+
 /* ---- aggregation ---- */
 
 static enum amx_status aggregate_labels(const char *method)
@@ -159,7 +188,24 @@ static enum amx_status json_text(const char *text)
 
 /* ---- commands ---- */
 
-static int run_words(const char *line)
+static char base_path[80];
+
+static void remove_folder(const char *path)
+{
+    DIR *folder = opendir(path);
+    char name[512];
+
+    if (folder == NULL)
+        return;
+    for (struct dirent *entry; (entry = readdir(folder)) != NULL;) {
+        (void)snprintf(name, sizeof name, "%s/%s", path, entry->d_name);
+        (void)unlink(name); /* "." and ".." stay */
+    }
+    (void)closedir(folder);
+    (void)rmdir(path);
+}
+
+static int run_command_words(int n, char **words)
 {
     static const struct {
         const char *name;
@@ -168,13 +214,7 @@ static int run_words(const char *line)
                     {"import", cmd_import},       {"export", cmd_export},   {"backup", cmd_backup},
                     {"migrate", cmd_migrate},     {"token", cmd_token},     {"health", cmd_health},
                     {"version", cmd_version},     {"faceoff", cmd_faceoff}, {"serve", cmd_serve}};
-    static char text[1024];
-    char *words[WORDS + 1] = {NULL}, *rest = text, *word;
-    int n = 0;
 
-    (void)snprintf(text, sizeof text, "%s", line);
-    while (n < WORDS && (word = strsep(&rest, " ")) != NULL)
-        words[n++] = word;
     for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++) {
         if (strcmp(commands[i].name, words[0]) == 0)
             return commands[i].run(n, words);
@@ -182,22 +222,38 @@ static int run_words(const char *line)
     return 96;
 }
 
-/* A line with the place of the database put in for %s; the file is made anew for every run. */
-static int run_with_db(const char *format)
+/* DB stands for a database that is not there yet, OUT for a folder or file that is not there yet, BASE for a database
+ * with a project. */
+static int run_words(const char *line)
 {
-    char line[512], path[128];
-    const char *mark = strstr(format, "DB");
+    static char text[1024], fresh[128], out[128];
+    char *words[WORDS + 1] = {NULL}, *rest = text, *word;
+    int n = 0;
 
-    (void)snprintf(path, sizeof path, "%s-%d", db_path, (int)getpid());
-    if (mark == NULL)
-        return run_words(format);
-    (void)snprintf(line, sizeof line, "%.*s%s%s", (int)(mark - format), format, path, mark + 2);
-    int status = run_words(line);
-    remove_db(path);
+    (void)snprintf(text, sizeof text, "%s", line);
+    (void)snprintf(fresh, sizeof fresh, "%s-%d", db_path, (int)getpid());
+    (void)snprintf(out, sizeof out, "%s-%d.out", db_path, (int)getpid());
+    while (n < WORDS && (word = strsep(&rest, " ")) != NULL)
+        words[n++] = strcmp(word, "DB") == 0     ? fresh
+                     : strcmp(word, "OUT") == 0  ? out
+                     : strcmp(word, "BASE") == 0 ? base_path
+                                                 : word;
+    int status = run_command_words(n, words);
+    remove_db(fresh);
+    remove_folder(out);
+    remove_db(out);
     return status;
 }
 
 #define DATA "tests/fault/torture/data"
+
+void scenario_prepare(const struct scenario *s)
+{
+    if (strstr(s->argument, "BASE") == NULL)
+        return;
+    remove_db(base_path);
+    (void)run_words("import p " DATA " --db BASE"); /* without it the scenario does not work at all */
+}
 
 static const struct scenario fixed[] = {
     {"folds annot_mix", fit_folds, NULL, "annot_mix"},
@@ -216,9 +272,14 @@ static const struct scenario fixed[] = {
     {"cmd fit folds", NULL, run_words, "fit " DATA " --folds 2 --set epochs=1 --set hidden=4"},
     {"cmd version", NULL, run_words, "version"},
     {"cmd health", NULL, run_words, "health --help"},
-    {"cmd import", NULL, run_with_db, "import p " DATA " --db DB"},
-    {"cmd token", NULL, run_with_db, "token create --db DB --name t --scope read"},
-    {"cmd migrate", NULL, run_with_db, "migrate --db DB"},
+    {"cmd import", NULL, run_words, "import p " DATA " --db DB"},
+    {"cmd token", NULL, run_words, "token create --db DB --name t --scope read"},
+    {"cmd migrate", NULL, run_words, "migrate --db DB"},
+    {"decode annot_mix", decode, NULL, "annot_mix"},
+    {"cmd backup", NULL, run_words, "backup OUT --db BASE"},
+    {"cmd export", NULL, run_words, "export p OUT --db BASE"},
+    {"cmd simulate", NULL, run_words, "simulate " DATA " --out OUT --attack flip --share 20%"},
+    {"cmd faceoff", NULL, run_words, "faceoff " DATA " --methods majority_vote --set epochs=1 --set hidden=4 --threads 1 --folds 2"},
 };
 
 const struct scenario *scenarios(size_t *n)
@@ -245,10 +306,18 @@ const struct scenario *scenarios(size_t *n)
     (void)snprintf(db_path, sizeof db_path, "%s/annotmix-torture-%d.db", access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp",
                    (int)getpid());
     (void)snprintf(copy_path, sizeof copy_path, "%s.copy", db_path);
+    (void)snprintf(base_path, sizeof base_path, "%s.base", db_path);
     remove_db(db_path);
     remove_db(copy_path);
     if (store_open(db_path, NULL, &store, NULL) == AMX_OK)
         store_close(store);
     *n = n_all;
     return all;
+}
+
+void scenarios_end(void)
+{
+    remove_db(db_path);
+    remove_db(copy_path);
+    remove_db(base_path);
 }

@@ -22,7 +22,12 @@
 
 #include "../control.h"
 
-enum { WARM_UP = 3, CHILD_SECONDS = 60 };
+enum {
+    WARM_UP = 3,
+    CHILD_SECONDS = 60,
+    MANY = 2000,   /* allocations: more than these, and only every so many-th failure is followed by a call without */
+    NEXT_CALL = 16
+};
 
 struct shared {
     struct fault_control control;
@@ -100,6 +105,8 @@ static bool once(const struct scenario *s, int64_t k, bool from_on, int64_t aliv
             alloc_tell_leaks();
         return false;
     }
+    if (shared->total > MANY && k % NEXT_CALL != 0)
+        return shared->wrong[0] == '\0';
     status = s->call(s->argument);
     if (status != AMX_OK || shared->control.live_blocks != alive)
         (void)snprintf(shared->wrong, sizeof shared->wrong, "k=%" PRId64 "%s: the next call: %s, %" PRId64 " blocks", k,
@@ -188,6 +195,15 @@ static void torture_command(const struct scenario *s, int64_t sample)
 
 static int torture(const struct scenario *s, int64_t sample)
 {
+    pid_t maker = fork();
+
+    if (maker == 0) {
+        quiet();
+        scenario_prepare(s);
+        _exit(0);
+    }
+    if (maker > 0)
+        (void)wait_for(maker);
     if (s->command != NULL) {
         torture_command(s, sample);
     } else {
@@ -224,8 +240,11 @@ int main(int argc, char **argv)
             (void)printf("%s\n", all[i].name);
         } else if (strcmp(argv[1], all[i].name) == 0) {
             fault_control_use(&shared->control);
-            return torture(&all[i], sample);
+            int status = torture(&all[i], sample);
+            scenarios_end();
+            return status;
         }
     }
+    scenarios_end();
     return strcmp(argv[1], "--list") == 0 ? 0 : 2;
 }

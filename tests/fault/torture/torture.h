@@ -14,5 +14,8 @@ struct scenario {
 };
 
 const struct scenario *scenarios(size_t *n);
+/* Makes what the scenario needs and does not make itself; in a process of its own, which may start threads. */
+void scenario_prepare(const struct scenario *s);
+void scenarios_end(void); /* removes the files */
 
 #endif
