@@ -9,8 +9,8 @@ test-contract: all contract-venv ## schemathesis on the API document and a model
 	  '$(CONTRACT_RUN)/state_machine.py --binary $(BIN)/annotmixd --runs 40 --steps 30 --seconds 40'
 soak-t7: all contract-venv ## T7: 10,000 cases of schemathesis, all phases (SEED=1, log build/soak-t7.log)
 	@$(ST_RUN) --examples 150 --seed $(or $(SEED),1) --log $(BUILD)/soak-t7.log
-soak-t8: all contract-venv ## T8: 2,000 runs of 50 steps against the model (SEED=1; goes on by SEED=1+runs done, log build/soak-t8.log)
-	@$(CONTRACT_RUN)/state_machine.py --binary $(BIN)/annotmixd --runs 2000 --steps 50 --seed $(or $(SEED),1) | tee $(BUILD)/soak-t8.log
+soak-t8: all contract-venv ## T8: 2,000 runs of 50 steps against the model (SEED=1; goes on where it was stopped, log build/soak/t8.jsonl)
+	@$(CONTRACT_RUN)/state_machine.py --binary $(BIN)/annotmixd --runs 2000 --steps 50 --seed $(or $(SEED),1) --log $(BUILD)/soak/t8.jsonl
 # Everything that runs our code, built with counters. COVERAGE_PARTS='unit http' runs some (and adds to what is counted).
 COVERAGE := $(BUILD)/coverage
 COVER    = $(SUBMAKE) BUILD=$(COVERAGE) CONTRACT=$(BUILD)/contract

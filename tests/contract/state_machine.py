@@ -2,7 +2,7 @@
 """Random requests to a running server, and the same to a model of it (model.py): every answer and everything that can be
 read afterwards must be what the model says, also after a restart, kill -9, and a backup that was restored.
 
-    state_machine.py --binary build/annotmixd [--runs N] [--steps N] [--seed N] [--seconds N]
+    state_machine.py --binary build/annotmixd [--runs N] [--steps N] [--seed N] [--seconds N] [--log FILE]
 
 A failure prints the shortest sequence of requests that hypothesis finds; the same seed finds it again.
 Closing line: "N passed, N failed" (runs).
@@ -23,6 +23,7 @@ sys.path.insert(0, os.path.join(ROOT, "tests", "fault"))
 import hypothesis
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+from campaign import Campaign
 from model import CURRENT, TOMBSTONE, Project
 from server import Server
 
@@ -90,6 +91,7 @@ class Service:
 
 
 SERVICE = None
+BATCH = 20  # runs with one seed
 PHASES = {False: [hypothesis.Phase.generate], True: [hypothesis.Phase.generate, hypothesis.Phase.shrink]}
 
 
@@ -357,32 +359,37 @@ def main():
     parser.add_argument("--runs", type=int, default=100)
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--seconds", type=float, default=float("inf"), help="no further batch of 20 runs after this time")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="no further batch of runs after this time")
     parser.add_argument("--no-shrink", dest="shrink", action="store_false", help="the first failure as it is")
+    parser.add_argument("--log", help="goes on where a campaign with the same log was stopped")
     args = parser.parse_args()
+    campaign = Campaign(args.log, args.seed)
     SERVICE = Service(os.path.abspath(args.binary))
-    print("seed %d: up to %d runs of %d steps" % (args.seed, args.runs, args.steps), flush=True)
-    begin, done, failed = time.monotonic(), 0, 0
-    while done < args.runs and not failed and time.monotonic() - begin < args.seconds:
-        size = min(20, args.runs - done)
-        machine = hypothesis.seed(args.seed + done)(type("Machine", (Machine,), {}))
+    print("seed %d: up to %d runs of %d steps" % (campaign.seed, args.runs, args.steps), flush=True)
+    begin, failed = time.monotonic(), 0
+    for number, _ in campaign.pieces(-(-args.runs // BATCH)):
+        if time.monotonic() - begin >= args.seconds:
+            break
+        size, seed, steps = min(BATCH, args.runs - BATCH * number), campaign.seed + BATCH * number, SERVICE.steps
+        machine = hypothesis.seed(seed)(type("Machine", (Machine,), {}))
         settings = hypothesis.settings(
             max_examples=size, stateful_step_count=args.steps, deadline=None, database=None, print_blob=False,
             suppress_health_check=list(hypothesis.HealthCheck), phases=PHASES[args.shrink])
         try:
             run_state_machine_as_test(machine, settings=settings)
-            done += size
         except Exception:
             import traceback
 
             traceback.print_exc()
-            print("failed with --seed %d --runs %d --steps %d" % (args.seed + done, size, args.steps), flush=True)
+            print("failed with --seed %d --runs %d --steps %d" % (seed, size, args.steps), flush=True)
             failed = 1
-        if args.runs > 100 and not failed:
-            print("%d runs, %d requests, %.0f s" % (done, SERVICE.steps, time.monotonic() - begin), flush=True)
+            break
+        campaign.finish(number, runs=size, requests=SERVICE.steps - steps)
+        if args.runs > 100:
+            print("%d runs, %d requests" % (campaign.total("runs"), campaign.total("requests")), flush=True)
     SERVICE.close()
-    print("%d requests in %.0f s" % (SERVICE.steps, time.monotonic() - begin))
-    print("%d passed, %d failed" % (done, failed))
+    print("%d requests, %.0f s this time" % (campaign.total("requests"), time.monotonic() - begin))
+    print("%d passed, %d failed" % (campaign.total("runs"), failed))
     return failed
 
 
