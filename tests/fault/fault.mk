@@ -32,5 +32,5 @@ soak-t13: ; @$(SUBMAKE) test-shutdown SHUTDOWN='--rounds 10' ## release run: 100
 soak-t1: $(FAULT_BIN) ; @$(call SOAK_PY,kill9,t1) --cycles 1000 ## release run: 1,000 kills
 soak-t2: $(FAULT_BIN) ; @$(call SOAK_PY,power_cut,t2) --cuts 2000 ## release run: 2,000 power cuts
 soak-t3: $(FAULT_BIN) ; @$(call SOAK_PY,disk_errors,t3) --calls 300 --jobs 8 ## release run: disk errors at each of 300 calls
-soak-t4: $(FAULT_BIN) $(TORTURE_BIN) ; @$(call SOAK_PY,torture,t4) --torture $(TORTURE_BIN) ## release run: every allocation of every scenario
+soak-t4: $(FAULT_BIN) $(TORTURE_BIN) ; @$(call SOAK_PY,torture,t4) --torture $(TORTURE_BIN) --jobs 3 ## release run: every allocation of every scenario
 .PHONY: test-fault test-proxies test-shutdown test-load test-wal soak-t17 soak-t10 soak-t12 soak-t13 soak-t1 soak-t2 soak-t3 soak-t4

@@ -19,7 +19,9 @@ import random
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from campaign import Campaign, report
@@ -248,6 +250,7 @@ def main():
     parser.add_argument("--only")
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--log")
+    parser.add_argument("--jobs", type=int, default=1, help="calls and commands at the same time; requests go on beside them")
     parser.add_argument("--mutant", action="store_true")
     arguments = parser.parse_args()
     campaign = Campaign(arguments.log, arguments.seed)
@@ -255,23 +258,33 @@ def main():
     names = [n for n in calls + ["request " + name for name in REQUESTS] + ["training"] if not arguments.only or arguments.only in n]
     mutant = "freed-request" if arguments.mutant else "none"
     print(f"torture: {len(names)} scenarios, --seed {campaign.seed}", flush=True)
-    target = None
-    with tempfile.TemporaryDirectory(prefix="annotmix-torture-") as folder:
-        for name, rng in campaign.named(names):
-            wrong, figures = "", (0, 0)
-            try:
-                if name not in calls and (target is None or target.server.process.poll() is not None):
-                    target = Target(arguments.binary, tempfile.mkdtemp(dir=folder), mutant)
-                if name in calls:
-                    figures = torture_call(arguments.torture, name, rng, arguments.sample)
-                elif name == "training":
-                    figures = torture_training(target, rng, arguments.sample)
-                else:
-                    figures = torture_request(target, REQUESTS[name[len("request "):]], rng, arguments.sample)
-            except Wrong as error:
-                wrong = f"{name}: {error}"
-                print("  " + wrong, flush=True)
+    target, lock = None, threading.Lock()
+
+    def note(name, torture, *words):
+        """Tortures and writes down what came of it."""
+        wrong, figures = "", (0, 0)
+        try:
+            figures = torture(*words)
+        except Wrong as error:
+            wrong = f"{name}: {error}"
+            print("  " + wrong, flush=True)
+        with lock:
             campaign.finish(name, allocations=figures[0], tried=figures[1], wrong=wrong)
+
+    with tempfile.TemporaryDirectory(prefix="annotmix-torture-") as folder, ThreadPoolExecutor(arguments.jobs) as pool:
+        jobs = []
+        for name, rng in list(campaign.named(names)):
+            if name in calls:
+                jobs.append(pool.submit(note, name, torture_call, arguments.torture, name, rng, arguments.sample))
+                continue
+            if target is None or target.server.process.poll() is not None:
+                target = Target(arguments.binary, tempfile.mkdtemp(dir=folder), mutant)
+            if name == "training":
+                note(name, torture_training, target, rng, arguments.sample)
+            else:
+                note(name, torture_request, target, REQUESTS[name[len("request "):]], rng, arguments.sample)
+        for job in jobs:
+            job.result()
         end = target.server.stop()[0] if target and target.server.process.poll() is None else 0
     wrong = [line["wrong"] for line in campaign.lines if line["wrong"]]
     if arguments.mutant:
