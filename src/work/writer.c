@@ -1,9 +1,6 @@
 /* writer.c - the one thread that writes.
  *
- * Queue: a fixed number of lanes, chosen by project, each with a FIFO of single writes and one of batches. A group
- * takes from the lanes in turn, so that a project with a million rows waiting delays another's label by one group at
- * most; and batches only up to WRITER_BULK_ROWS rows a group, so that this one group is short. Nothing is allocated to
- * queue a job.
+ * Queue: write_queue.h.
  *
  * Group: one transaction, a savepoint per job; a group of one job needs none and is rolled back as a whole. Jobs of one
  * project that know how to be applied together (single labels) are so while they stand side by side, in one savepoint or,
@@ -38,9 +35,9 @@
 #include "util/clock.h"
 #include "util/error.h"
 #include "util/log.h"
+#include "work/write_queue.h"
 
 enum {
-    LANES = 256, /* projects are numbered one by one, so neighbours never share one */
     QUEUE_DEFAULT = 10000,
     IDLE_MS = 50,        /* quiet this long: time for work that can wait */
     TRUNCATE_MS = 1000,  /* and this long: time to empty the WAL */
@@ -53,12 +50,6 @@ enum {
     IDLE_FUNCTIONS = 4
 };
 
-struct fifo {
-    struct write_job *first, *last;
-};
-struct lane {
-    struct fifo single, batches;
-};
 struct writer_wait {
     pthread_cond_t ended;
     bool is_over; /* guarded by the writer's mu */
@@ -69,9 +60,7 @@ struct writer {
     pthread_t thread;
     pthread_mutex_t mu;
     pthread_cond_t work;          /* something was queued, or stop */
-    struct lane lanes[LANES];     /* guarded by mu */
-    uint64_t busy[LANES / 64];    /* guarded by mu: a bit for each lane that is not empty */
-    unsigned turn;                /* lane that comes first next time; the thread's own */
+    struct write_queue queue;     /* guarded by mu */
     size_t limit;                 /* written once */
     bool stopping, asleep;        /* guarded by mu */
     struct writer_stats stats;    /* guarded by mu */
@@ -93,29 +82,6 @@ struct writer {
 
 /* ---- queue ---- */
 
-static void push(struct fifo *fifo, struct write_job *job)
-{
-    job->next = NULL;
-    if (fifo->last != NULL)
-        fifo->last->next = job;
-    else
-        fifo->first = job;
-    fifo->last = job;
-}
-
-static struct write_job *pop(struct fifo *fifo)
-{
-    struct write_job *job = fifo->first;
-
-    if (job != NULL) {
-        fifo->first = job->next;
-        if (fifo->first == NULL)
-            fifo->last = NULL;
-        job->next = NULL;
-    }
-    return job;
-}
-
 static enum amx_status enqueue(struct writer *w, struct write_job *job, struct writer_wait *wait)
 {
     enum amx_status status = AMX_OK;
@@ -123,17 +89,13 @@ static enum amx_status enqueue(struct writer *w, struct write_job *job, struct w
     (void)pthread_mutex_lock(&w->mu);
     if (w->stats.why != AMX_OK) {
         status = w->stats.why;
-    } else if (w->stopping || w->stats.queue_depth >= w->limit) {
+    } else if (w->stopping || w->queue.n >= w->limit) {
         status = AMX_BUSY;
     } else {
-        unsigned number = (unsigned)((uint64_t)job->project_id % LANES);
-        struct lane *lane = &w->lanes[number];
-        w->busy[number / 64] |= UINT64_C(1) << number % 64;
         job->status = AMX_OK;
         job->error = (struct amx_error){.code = AMX_OK};
         job->wait = wait;
-        push(job->rows > 0 ? &lane->batches : &lane->single, job);
-        w->stats.queue_depth++;
+        write_queue_push(&w->queue, job);
         if (w->asleep)
             (void)pthread_cond_signal(&w->work);
     }
@@ -164,55 +126,6 @@ enum amx_status writer_run(struct writer *writer, struct write_job *job)
     }
     (void)pthread_cond_destroy(&wait.ended);
     return status;
-}
-
-/* From the i-th lane of the turn on, which of them is the first that is not empty; LANES or more: none. */
-static unsigned skip_empty_locked(const struct writer *w, unsigned i)
-{
-    while (i < LANES) {
-        unsigned lane = (w->turn + i) % LANES;
-        uint64_t bits = w->busy[lane / 64] >> lane % 64;
-        if (bits != 0)
-            return i + (unsigned)__builtin_ctzll(bits);
-        i += 64 - lane % 64;
-    }
-    return LANES;
-}
-
-/* Takes one group from the lanes in turn. everything: without limits (to refuse what waits). */
-static size_t take_locked(struct writer *w, struct write_job **out, bool everything)
-{
-    struct fifo group = {NULL, NULL};
-    size_t n = 0, rows = 0;
-    bool found = true;
-
-    while (found && (everything || n < WRITER_GROUP_JOBS)) {
-        found = false;
-        for (unsigned i = 0; (i = skip_empty_locked(w, i)) < LANES && (everything || n < WRITER_GROUP_JOBS); i++) {
-            unsigned number = (w->turn + i) % LANES;
-            struct lane *lane = &w->lanes[number];
-            struct write_job *job = pop(&lane->single);
-            if (job != NULL) {
-                push(&group, job);
-                n++;
-                found = true;
-            }
-            job = lane->batches.first;
-            if (job != NULL &&
-                (everything || (n < WRITER_GROUP_JOBS && (rows == 0 || rows + job->rows <= WRITER_BULK_ROWS)))) {
-                push(&group, pop(&lane->batches));
-                rows += job->rows;
-                n++;
-                found = true;
-            }
-            if (lane->single.first == NULL && lane->batches.first == NULL)
-                w->busy[number / 64] &= ~(UINT64_C(1) << number % 64);
-        }
-    }
-    w->turn = (w->turn + 1) % LANES;
-    w->stats.queue_depth -= n;
-    *out = group.first;
-    return n;
 }
 
 /* ---- one group ---- */
@@ -614,7 +527,7 @@ static void refuse_all(struct writer *w, enum amx_status why)
     struct amx_error err;
 
     (void)pthread_mutex_lock(&w->mu);
-    (void)take_locked(w, &jobs, true);
+    (void)write_queue_take(&w->queue, true, &jobs);
     (void)pthread_mutex_unlock(&w->mu);
     (void)error_set(&err, why,
                     why == AMX_FULL ? "the disk is full; nothing was written"
@@ -639,11 +552,11 @@ static void *writer_main(void *argument)
         beat(w);
         int64_t sleep_ms = while_quiet(w);
         (void)pthread_mutex_lock(&w->mu);
-        if (w->stats.queue_depth == 0 && !w->stopping && sleep_ms > 0) {
+        if (w->queue.n == 0 && !w->stopping && sleep_ms > 0) {
             atomic_store(&w->busy_since_ms, 0);
             sleep_locked(w, sleep_ms);
         }
-        size_t n = take_locked(w, &jobs, false);
+        size_t n = write_queue_take(&w->queue, false, &jobs);
         stopping = w->stopping && n == 0;
         (void)pthread_mutex_unlock(&w->mu);
         while (n > 0) {
@@ -656,7 +569,7 @@ static void *writer_main(void *argument)
             else if (w->idle_due && clock_monotonic_ms() >= w->next_busy_step_ms)
                 (void)idle_step(w);
             (void)pthread_mutex_lock(&w->mu);
-            n = take_locked(w, &jobs, false);
+            n = write_queue_take(&w->queue, false, &jobs);
             (void)pthread_mutex_unlock(&w->mu);
             w->quiet_since_ms = clock_monotonic_ms();
         }
@@ -738,10 +651,11 @@ void writer_refuse(struct writer *writer, enum amx_status why)
 
 void writer_get_stats(struct writer *writer, struct writer_stats *out)
 {
+    int64_t since = atomic_load(&writer->busy_since_ms); /* first: what it has done since is in the figures then */
     (void)pthread_mutex_lock(&writer->mu);
     *out = writer->stats;
+    out->queue_depth = writer->queue.n;
     (void)pthread_mutex_unlock(&writer->mu);
-    int64_t since = atomic_load(&writer->busy_since_ms);
     out->busy_seconds = since != 0 ? (double)(clock_monotonic_ms() - since) / 1000 : 0;
 }
 

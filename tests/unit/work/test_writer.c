@@ -483,6 +483,33 @@ TEST(writer_applies_jobs_of_a_kind_together)
     check_alike(true, AMX_OK, "together");
 }
 
+/* Jobs of two projects that come by turns. */
+TEST(writer_applies_jobs_of_each_project_together)
+{
+    struct bench b;
+    struct gate gate;
+
+    memset(&alike, 0, sizeof(alike));
+    setup(&b, 0);
+    close_gate(&gate, b.writer);
+    for (int i = 0; i < 6; i++) {
+        (void)snprintf(alike.keys[i], sizeof(alike.keys[i]), "k%d", i);
+        alike.counted[i] = (struct counted){
+            .job = {.apply = write_row, .together = write_alike, .done = is_done, .project_id = 7 + i % 2},
+            .key = alike.keys[i],
+            .done = &alike.done};
+        CHECK_INT(writer_submit(b.writer, &alike.counted[i].job), AMX_OK);
+    }
+    open_gate(&gate);
+    while (alike.done < 6)
+        (void)sched_yield();
+    CHECK_INT(alike.calls, 2);
+    CHECK_INT(alike.together, 3);
+    for (int i = 0; i < 6; i++)
+        CHECK(alike.counted[i].job.status == AMX_OK && row_is(&b, i, "together"));
+    teardown(&b);
+}
+
 TEST(writer_applies_jobs_one_by_one_when_they_fail_together)
 {
     check_alike(false, AMX_NO_MEMORY, "1");
