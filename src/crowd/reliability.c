@@ -152,6 +152,23 @@ static enum amx_status population_of(struct chunks *c, double *out, struct amx_e
     return AMX_OK;
 }
 
+size_t reliability_memory(size_t n_annotators, size_t n_classes)
+{
+    size_t cells, rows, bytes, confusion;
+
+    /* per_class and evidence; mean, labels, and with folds three more of each annotator. */
+    if (!amx_size_mul(&cells, n_annotators, n_classes) || !amx_size_mul(&rows, n_annotators, 5) ||
+        !amx_size_mul(&bytes, cells, 2) || !amx_size_add(&bytes, bytes, rows))
+        return SIZE_MAX;
+    if (amx_size_mul(&confusion, cells, n_classes) && confusion <= MAX_CONFUSION_CELLS &&
+        !amx_size_add(&bytes, bytes, confusion))
+        return SIZE_MAX;
+    if (!amx_size_mul(&bytes, bytes, sizeof(double)) ||
+        !amx_size_add(&bytes, bytes, 2 * CHUNK_BYTES + MAX_ROWS * n_classes * sizeof(float)))
+        return SIZE_MAX;
+    return bytes;
+}
+
 static enum amx_status reliability_init(struct reliability *r, size_t A, size_t C)
 {
     size_t cells, all;

@@ -21,18 +21,20 @@ struct reliability {
     double population;        /* mean p_perf of an unseen annotator over all train instances */
 };
 
+enum {
+    RELIABILITY_ALL_CELLS = 100000000,
+    RELIABILITY_ALL_LEAST = 64
+};
 /* From the training data of the model (or any labelled data of the same annotators). Works in chunks of bounded memory
  * (about 32 MiB besides the result). `all` is of every instance up to RELIABILITY_ALL_CELLS cells of confusion matrices
  * (instances x annotators x C x C); with more, of as many instances as that allows (at least RELIABILITY_ALL_LEAST),
  * evenly spaced in the order given. cancel: read (atomically) at every chunk; non-zero: AMX_CANCELLED; NULL = never.
  * Caller calls reliability_done. */
-enum {
-    RELIABILITY_ALL_CELLS = 100000000,
-    RELIABILITY_ALL_LEAST = 64
-};
 AMX_CHECK enum amx_status reliability_of_model(const struct amx_model *model, const struct amx_data *data,
                                                const volatile int *cancel, struct reliability *out,
                                                struct amx_error *err);
+/* Bytes that this holds at most, its result and its chunks; SIZE_MAX when they do not fit in size_t. */
+size_t reliability_memory(size_t n_annotators, size_t n_classes);
 /* From labels and a posterior [N][C] over the true classes, without a model: mean = expected share right; per_class,
  * evidence and confusion counted from the posterior (NaN where no label speaks of the class); population = the mean over
  * labels; `all` and what follows NULL. AMX_NO_MEMORY. Caller calls reliability_done. */

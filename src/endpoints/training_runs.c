@@ -68,8 +68,8 @@ static enum amx_status look_inside(struct db *db, struct run_write *r)
 static enum amx_status queue_and_look(struct db *db, struct write *w)
 {
     struct run_write *r = (struct run_write *)w;
-    enum amx_status status =
-        r->queue(db, w->project->id, r->request, trainers_run_queue(w->service->trainers), &r->run, &w->job.error);
+    const struct run_limits limits = trainers_limits(w->service->trainers);
+    enum amx_status status = r->queue(db, w->project->id, r->request, &limits, &r->run, &w->job.error);
     return status == AMX_OK ? look_inside(db, r) : status;
 }
 
@@ -158,10 +158,10 @@ static enum amx_status parse_run(const json_t *body, const struct project_info *
     return run_request_parse(body, project->settings.training, project->feature_dim, project->n_classes, out, err);
 }
 
-static enum amx_status queue_run(struct db *db, int64_t project_id, const void *request, size_t queue_limit,
-                                 struct run_queued *out, struct amx_error *err)
+static enum amx_status queue_run(struct db *db, int64_t project_id, const void *request,
+                                 const struct run_limits *limits, struct run_queued *out, struct amx_error *err)
 {
-    return run_queue_add(db, project_id, request, queue_limit, false, out, err);
+    return run_queue_add(db, project_id, request, limits, false, out, err);
 }
 
 static void post_run(struct http_request *rq)

@@ -25,8 +25,8 @@ json_t *training_runs_look(struct http_request *rq, const struct project_info *p
 typedef enum amx_status training_runs_parse(const json_t *body, const struct project_info *project, void *out,
                                             struct amx_error *err);
 /* In the writer thread, inside the job. */
-typedef enum amx_status training_runs_queue(struct db *db, int64_t project_id, const void *request, size_t queue_limit,
-                                            struct run_queued *out, struct amx_error *err);
+typedef enum amx_status training_runs_queue(struct db *db, int64_t project_id, const void *request,
+                                            const struct run_limits *limits, struct run_queued *out, struct amx_error *err);
 struct training_runs_kind {
     const char *resource; /* last part of the Location: "training-runs" */
     size_t request_bytes; /* of a flat struct: it is freed, nothing more */

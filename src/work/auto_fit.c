@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "crowd/reliability.h"
 #include "util/error.h"
 #include "util/size.h"
 #include "work/selection_json.h"
@@ -156,7 +157,8 @@ enum amx_status auto_run(struct run_work *work, const struct training_data *data
     job.options.progress = on_progress;
     job.options.context = work;
     job.options.cancel = &work->cancel;
-    if (!size_add(&bytes, select_memory(&data->data, &job.options), training_data_bytes(data)))
+    if (!size_add(&bytes, select_memory(&data->data, &job.options), training_data_bytes(data)) ||
+        !size_add(&bytes, bytes, reliability_memory(data->data.n_annotators, data->data.n_classes)))
         bytes = SIZE_MAX;
     if ((status = run_work_reserve(work, bytes, err)) != AMX_OK)
         goto done;

@@ -63,8 +63,9 @@ static enum amx_status queue_apply(struct db *db, struct write_job *job)
 {
     struct queue_job *q = (struct queue_job *)job;
 
-    return run_queue_add(db, job->project_id, &q->request, q->rule->trainers->config.run_queue, true, &q->run,
-                         &job->error);
+    const struct run_limits limits = trainers_limits(q->rule->trainers);
+
+    return run_queue_add(db, job->project_id, &q->request, &limits, true, &q->run, &job->error);
 }
 
 /* Counts again from where it was; nothing to train on yet, or a full queue, waits for as many labels once more. */

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "crowd/reliability.h"
 #include "store/store.h"
 #include "util/clock.h"
 #include "util/error.h"
@@ -216,7 +217,8 @@ static enum amx_status fit(struct run_work *work, const struct training_data *da
     size_t bytes;
     enum amx_status status;
 
-    if (!size_add(&bytes, amx_fit_memory(&data->data, &options), training_data_bytes(data)))
+    if (!size_add(&bytes, amx_fit_memory(&data->data, &options), training_data_bytes(data)) ||
+        !size_add(&bytes, bytes, reliability_memory(data->data.n_annotators, data->data.n_classes)))
         bytes = SIZE_MAX;
     if ((status = run_work_reserve(work, bytes, err)) != AMX_OK)
         return status;

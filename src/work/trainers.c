@@ -389,7 +389,7 @@ double trainers_silent_seconds(struct trainers *t)
     return (double)(now - oldest) / 1000;
 }
 
-size_t trainers_run_queue(const struct trainers *t)
+struct run_limits trainers_limits(const struct trainers *t)
 {
-    return t->config.run_queue;
+    return (struct run_limits){t->config.run_queue, t->config.run_memory_bytes};
 }

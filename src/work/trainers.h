@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "annotmix.h"
+#include "work/run_queue.h"
 
 struct catalog;
 struct http_waiters;
@@ -24,7 +25,7 @@ struct writer;
 struct trainers_config {
     unsigned threads;        /* 0 = none: runs stay queued (for the commands that only write) */
     size_t run_queue;        /* queued runs of all projects; more are refused */
-    size_t run_memory_bytes; /* a run that needs more fails with the number */
+    size_t run_memory_bytes; /* a run that needs more is refused, or fails, with the number */
     struct store *store;
     struct writer *writer;
     struct catalog *catalog;
@@ -72,6 +73,6 @@ void run_progress_done(struct run_progress *progress);
 unsigned trainers_threads(const struct trainers *trainers);
 /* Of the run in work that has been silent longest; 0 without one. A run tells of progress at least once an epoch. */
 double trainers_silent_seconds(struct trainers *trainers);
-size_t trainers_run_queue(const struct trainers *trainers); /* the limit, for run_queue_add */
+struct run_limits trainers_limits(const struct trainers *trainers); /* for run_queue_add */
 
 #endif

@@ -234,7 +234,7 @@ void fixture_request(struct run_request *out, int epochs)
 struct new_run {
     int64_t project_id;
     const struct run_request *request;
-    size_t limit;
+    struct run_limits limits;
     struct run_queued run;
 };
 
@@ -242,12 +242,12 @@ static enum amx_status insert_run(struct db *db, void *context, struct amx_error
 {
     struct new_run *r = context;
 
-    return run_queue_add(db, r->project_id, r->request, r->limit, false, &r->run, err);
+    return run_queue_add(db, r->project_id, r->request, &r->limits, false, &r->run, err);
 }
 
 int64_t fixture_queue(struct fixture *f, int64_t project_id, const struct run_request *request)
 {
-    struct new_run r = {project_id, request, f->config.run_queue, {0}};
+    struct new_run r = {project_id, request, {f->config.run_queue, 0}, {0}};
     struct amx_error err;
     enum amx_status status = fixture_write(f, insert_run, &r, &err);
 

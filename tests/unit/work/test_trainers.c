@@ -155,7 +155,7 @@ TEST(queued_equal_runs_are_one_and_the_queue_has_an_end)
 struct attempt {
     int64_t project_id;
     const struct run_request *request;
-    size_t limit;
+    struct run_limits limits;
 };
 
 static enum amx_status try_queue(struct db *db, void *context, struct amx_error *err)
@@ -163,7 +163,7 @@ static enum amx_status try_queue(struct db *db, void *context, struct amx_error 
     struct attempt *a = context;
     struct run_queued run;
 
-    return run_queue_add(db, a->project_id, a->request, a->limit, false, &run, err);
+    return run_queue_add(db, a->project_id, a->request, &a->limits, false, &run, err);
 }
 
 TEST(refused_runs_say_why)
@@ -176,7 +176,7 @@ TEST(refused_runs_say_why)
     if (!fixture_init(&f, 0))
         return;
     fixture_request(&request, 5);
-    a = (struct attempt){fixture_project(&f, "p", NULL), &request, 1};
+    a = (struct attempt){fixture_project(&f, "p", NULL), &request, {1, 0}};
     CHECK_INT(fixture_write(&f, try_queue, &a, &err), AMX_NOTHING);
     CHECK(strstr(err.text, "no labels") != NULL);
     CHECK(fixture_fill(&f, &(struct fixture_data){a.project_id, 20, 2, FORWARD, false}));
@@ -185,6 +185,45 @@ TEST(refused_runs_say_why)
     CHECK_INT(fixture_write(&f, try_queue, &a, &err), AMX_BUSY);
     a.project_id = 999;
     CHECK(fixture_write(&f, try_queue, &a, &err) != AMX_OK);
+    fixture_done(&f);
+}
+
+/* A thousand classes and a million annotators, as far as rows and counters of the project go. */
+static enum amx_status make_huge(struct db *db, void *context, struct amx_error *err)
+{
+    (void)context;
+    return db_exec(db,
+                   "WITH RECURSIVE n (k) AS (SELECT 2 UNION ALL SELECT k + 1 FROM n WHERE k < 999)"
+                   " INSERT INTO classes (project_id, position, name) SELECT id, k, 'class ' || k FROM projects, n;"
+                   "UPDATE projects SET n_classes = 1000, n_annotators = 1000000, n_labels = 1000000",
+                   err);
+}
+
+/* Threat 7 of the threat table: refused before it is queued, with the number. */
+TEST(a_run_that_cannot_fit_is_refused_with_the_estimate)
+{
+    static const char *const methods[] = {"annot_mix", "annot_mix_prior", "crowd_layer", "trace_reg"};
+    struct fixture f;
+    struct run_request request;
+    struct attempt a;
+    struct amx_error err;
+
+    if (!fixture_init(&f, 0))
+        return;
+    fixture_request(&request, 5);
+    a = (struct attempt){fixture_project(&f, "p", NULL), &request, {100, (size_t)16 << 30}};
+    CHECK(fixture_fill(&f, &(struct fixture_data){a.project_id, 20, 2, FORWARD, false}));
+    CHECK_INT(fixture_write(&f, try_queue, &a, &err), AMX_OK);
+    CHECK_INT(fixture_write(&f, make_huge, NULL, &err), AMX_OK);
+    for (size_t i = 0; i < sizeof methods / sizeof methods[0]; i++) {
+        request.method = methods[i];
+        CHECK_INT(fixture_write(&f, try_queue, &a, &err), AMX_TOO_LARGE);
+        CHECK(strstr(err.text, "MiB") != NULL && strstr(err.text, "1000 classes and 1000000 annotators") != NULL);
+        CHECK(strstr(err.text, "the limit is 16384 MiB") != NULL);
+    }
+    request.method = "annot_mix";
+    a.limits.memory_bytes = (size_t)64 << 30;
+    CHECK_INT(fixture_write(&f, try_queue, &a, &err), AMX_OK);
     fixture_done(&f);
 }
 
