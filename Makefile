@@ -39,7 +39,7 @@ AMX_OBJS   := $(filter-out $(O)/learn/kernels.o,$(call room_objs,learn)) $(KERNE
 UTIL_OBJS  := $(call room_objs,util)
 STORE_OBJS := $(call room_objs,store) $(O)/gen/embed.o
 ROOM_OBJS  := $(UTIL_OBJS) $(STORE_OBJS) $(call room_objs,http) $(call room_objs,work) $(call room_objs,endpoints)
-CMD_OBJS   := $(patsubst src/%.c,$(O)/%.o,$(wildcard src/*.c))
+CMD_OBJS   := $(patsubst src/%.c,$(O)/%.o,$(wildcard $(addprefix src/,*.c commands/*.c files/*.c simulate/*.c)))
 EMBEDDED   := $(sort $(wildcard migrations/*.sql) $(wildcard api/openapi.yaml api/openapi.json)) \
   $(filter-out %.md,$(sort $(wildcard src/dashboard/*.*)))
 

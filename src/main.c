@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "cmd.h"
+#include "commands/cmd.h"
 
 struct command {
     const char *name, *summary;

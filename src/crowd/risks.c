@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "crowd/majority.h"
+#include "crowd/aggregate/majority.h"
 
 static const char *const NAMES[RISKS] = {"class", "class_share",      "class_odds", "class_odds_share",
                                          "label", "label_confidence", "label_odds"};

@@ -8,16 +8,16 @@
 #include <jansson.h>
 #include <string.h>
 
-#include "crowd/aggregate.h"
+#include "crowd/aggregate/aggregate.h"
 #include "endpoints/auth.h"
-#include "endpoints/crowd_view.h"
+#include "endpoints/derived/crowd_view.h"
 #include "endpoints/page.h"
 #include "endpoints/problem.h"
 #include "endpoints/routes.h"
 #include "util/embed.h"
 #include "util/utf8.h"
 #include "work/metrics.h"
-#include "work/trainers.h"
+#include "work/runs/trainers.h"
 #include "work/writer.h"
 
 enum { METRICS_MAX_BYTES = 4 << 20 };

@@ -19,7 +19,7 @@
 #include "util/jsonx.h"
 #include "util/log.h"
 #include "work/snapshots.h"
-#include "work/trainers.h"
+#include "work/runs/trainers.h"
 
 /* ---- a project as clients see it ---- */
 

@@ -19,7 +19,7 @@
 #include "work/catalog.h"
 #include "work/service.h"
 #include "work/snapshots.h"
-#include "work/trainers.h"
+#include "work/runs/trainers.h"
 #include "work/writer.h"
 
 enum {

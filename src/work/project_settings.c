@@ -2,7 +2,7 @@
 #include "work/project_settings.h"
 
 #include "util/jsonx.h"
-#include "work/run_request.h"
+#include "work/runs/run_request.h"
 
 #define LEAST_THRESHOLD 1e-9
 

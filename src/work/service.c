@@ -16,7 +16,7 @@
 #include "work/catalog.h"
 #include "work/metrics.h"
 #include "work/snapshots.h"
-#include "work/trainers.h"
+#include "work/runs/trainers.h"
 #include "work/writer.h"
 
 enum {

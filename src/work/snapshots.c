@@ -10,11 +10,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "crowd/aggregate.h"
+#include "crowd/aggregate/aggregate.h"
 #include "store/models.h"
 #include "store/store.h"
 #include "util/error.h"
-#include "work/label_model.h"
+#include "work/runs/label_model.h"
 #include "work/name_index.h"
 
 enum {

@@ -11,7 +11,7 @@
 #include <sys/resource.h>
 #include <time.h>
 
-#include "crowd/aggregate.h"
+#include "crowd/aggregate/aggregate.h"
 #include "crowd/crowdlab.h"
 #include "learn/rng.h"
 

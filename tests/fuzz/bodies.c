@@ -2,13 +2,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "endpoints/predict_request.h"
+#include "endpoints/derived/predict_request.h"
 #include "endpoints/project_body.h"
 #include "fuzz.h"
 #include "util/jsonx.h"
 #include "util/utf8.h"
-#include "work/face_off_request.h"
-#include "work/run_request.h"
+#include "work/face_off/face_off_request.h"
+#include "work/runs/run_request.h"
 
 enum {
     DIMS = 3,

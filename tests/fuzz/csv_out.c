@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "endpoints/answers.h"
+#include "endpoints/derived/answers.h"
 #include "fuzz.h"
 #include "util/csv_rows.h"
 

@@ -1,6 +1,6 @@
 /* data_dir.c - the reader of data folders. The input is cut at bytes 0x1D into the files of a folder; bits of the first
  * byte say which of them are missing, and whether what is left is packed. */
-#include "data_dir.h"
+#include "files/data_dir.h"
 
 #include <stdbool.h>
 #include <stdio.h>

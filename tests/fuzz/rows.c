@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "endpoints/bulk.h"
+#include "endpoints/intake/bulk.h"
 #include "fuzz.h"
 #include "util/digest.h"
 #include "util/utf8.h"

@@ -9,8 +9,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "../../../src/cmd.h"
-#include "crowd/aggregate.h"
+#include "commands/cmd.h"
+#include "crowd/aggregate/aggregate.h"
 #include "store/store.h"
 #include "torture.h"
 #include "util/csv_rows.h"

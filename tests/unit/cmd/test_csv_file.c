@@ -6,7 +6,7 @@
 #include <unistd.h>
 #include <zlib.h>
 
-#include "csv_file.h"
+#include "files/csv_file.h"
 #include "test.h"
 #include "util/error.h"
 

@@ -4,7 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "options.h"
+#include "commands/options.h"
 #include "test.h"
 
 /* ---- standard error, caught -------------------------------------------------------------------------------------- */

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "simulate.h"
+#include "simulate/simulate.h"
 #include "test.h"
 
 enum {

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "crowd/aggregate.h"
+#include "crowd/aggregate/aggregate.h"
 #include "crowd_csv.h"
 #include "test.h"
 

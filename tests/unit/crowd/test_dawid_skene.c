@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "crowd/dawid_skene.h"
+#include "crowd/aggregate/dawid_skene.h"
 #include "test.h"
 
 TEST(dawid_skene_trusts_the_reliable_and_turns_the_adversary_round)

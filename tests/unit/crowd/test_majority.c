@@ -2,7 +2,7 @@
 #include <stdint.h>
 
 #include "crowd/consensus.h"
-#include "crowd/majority.h"
+#include "crowd/aggregate/majority.h"
 #include "test.h"
 
 TEST(majority_counts_votes_and_breaks_ties_to_the_lowest_index)

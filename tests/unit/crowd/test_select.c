@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "crowd/select.h"
-#include "crowd/select_int.h"
+#include "crowd/select/select.h"
+#include "crowd/select/select_int.h"
 
 enum {
     N = 60,

@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <string.h>
 
-#include "crowd/sobol.h"
+#include "crowd/select/sobol.h"
 
 static const struct {
     uint32_t index, point[SOBOL_DIMS];

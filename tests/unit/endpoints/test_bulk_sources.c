@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "endpoints/bulk.h"
+#include "endpoints/intake/bulk.h"
 #include "fixture.h"
 #include "test.h"
 

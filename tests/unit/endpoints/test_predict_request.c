@@ -1,7 +1,7 @@
-/* Tests of src/endpoints/predict_request.c: what is read, and how each kind of bad body is named. */
+/* Tests of src/endpoints/derived/predict_request.c: what is read, and how each kind of bad body is named. */
 #include <string.h>
 
-#include "endpoints/predict_request.h"
+#include "endpoints/derived/predict_request.h"
 #include "test.h"
 
 /* Parses; gives status, problem and pointer. */

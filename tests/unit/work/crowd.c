@@ -5,7 +5,7 @@
 #include <stdlib.h>
 
 #include "test.h"
-#include "work/run_request.h"
+#include "work/runs/run_request.h"
 
 static void *need(size_t n, size_t size)
 {

@@ -2,7 +2,7 @@
 #ifndef TESTS_UNIT_WORK_CROWD_H
 #define TESTS_UNIT_WORK_CROWD_H
 
-#include "work/training_data.h"
+#include "work/runs/training_data.h"
 
 /* What to make. Zero fields: 3 classes, 6 annotators, 2 labels per instance, none on held-out instances. */
 struct crowd_kind {

@@ -17,8 +17,8 @@
 #include "util/error.h"
 #include "util/log.h"
 #include "work/catalog.h"
-#include "work/run_queue.h"
-#include "work/trainers.h"
+#include "work/runs/run_queue.h"
+#include "work/runs/trainers.h"
 #include "work/writer.h"
 
 enum {

@@ -6,7 +6,7 @@
 
 #include "store/changes.h"
 #include "store/runs.h"
-#include "work/run_request.h"
+#include "work/runs/run_request.h"
 #include "work/service.h"
 
 struct fixture {

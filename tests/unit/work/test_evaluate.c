@@ -1,6 +1,6 @@
 /* Metrics against figures worked out here the slow way; what gold may and may not touch; folds, temperature, two models
  * compared. */
-#include "work/evaluate.h"
+#include "work/judge/evaluate.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -8,7 +8,7 @@
 
 #include "crowd.h"
 #include "test.h"
-#include "work/calibrate.h"
+#include "work/judge/calibrate.h"
 
 TEST(the_fold_of_a_name_is_the_documented_hash)
 {

@@ -7,8 +7,8 @@
 
 #include "test.h"
 #include "util/jsonx.h"
-#include "work/face_off_int.h"
-#include "work/face_off_request.h"
+#include "work/face_off/face_off_int.h"
+#include "work/face_off/face_off_request.h"
 
 enum {
     N = 60,

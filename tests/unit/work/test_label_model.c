@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "test.h"
-#include "work/label_model.h"
+#include "work/runs/label_model.h"
 
 enum {
     N = 4,

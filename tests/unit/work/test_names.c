@@ -4,7 +4,7 @@
 
 #include "test.h"
 #include "work/name_index.h"
-#include "work/name_table.h"
+#include "work/runs/name_table.h"
 
 TEST(name_index_finds_all_and_nothing_else)
 {

@@ -5,7 +5,7 @@
 
 #include "test.h"
 #include "work/project_settings.h"
-#include "work/run_request.h"
+#include "work/runs/run_request.h"
 
 static enum amx_status parse(const char *text, const char *training, struct run_request *out, struct amx_error *err)
 {

@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "test.h"
-#include "work/selection_json.h"
+#include "work/runs/selection_json.h"
 
 enum {
     MANY = 300

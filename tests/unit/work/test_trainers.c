@@ -10,10 +10,10 @@
 #include "store/store.h"
 #include "test.h"
 #include "util/clock.h"
-#include "work/run_queue.h"
-#include "work/runs_json.h"
+#include "work/runs/run_queue.h"
+#include "work/runs/runs_json.h"
 #include "work/snapshots.h"
-#include "work/trainers.h"
+#include "work/runs/trainers.h"
 
 static const int LONG_RUN = 10000; /* epochs: it is cancelled long before */
 

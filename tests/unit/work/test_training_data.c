@@ -5,7 +5,7 @@
 #include "fixture.h"
 #include "store/store.h"
 #include "test.h"
-#include "work/training_data.h"
+#include "work/runs/training_data.h"
 
 static const char *const annotators[] = {"zoe", "ana", "idle"};
 static const char *const classes[] = {"no", "yes"};
