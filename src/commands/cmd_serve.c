@@ -1,7 +1,8 @@
 /* cmd_serve.c - `annotmixd serve`: settings, log, signals, then the service until somebody ends it.
  *
- * Signals are blocked before any thread starts, so every thread inherits that and only this one takes them, by sigwait:
- * no handler runs between two instructions of anything. SIGTERM, SIGINT and SIGHUP stop in order (host.h); while that
+ * Signals are blocked before any thread of ours starts, so every one inherits that and only this one takes them, by
+ * sigwait: no handler runs between two instructions of anything. (OpenBLAS starts threads before main; a signal that
+ * comes to one of them is passed on.) SIGTERM, SIGINT and SIGHUP stop in order (host.h); while that
  * goes on they have their default meaning again, so a second one ends the process at once. The database does not mind:
  * what was answered is on disk.
  *
@@ -28,6 +29,24 @@ static void stop_signals(sigset_t *set)
     (void)sigaddset(set, SIGTERM);
     (void)sigaddset(set, SIGINT);
     (void)sigaddset(set, SIGHUP);
+}
+
+static pthread_t waiting_thread;
+
+static void pass_on(int signal_number)
+{
+    (void)pthread_kill(waiting_thread, signal_number); /* blocked there until sigwait takes it */
+}
+
+static void take_signals(sigset_t *set)
+{
+    stop_signals(set);
+    waiting_thread = pthread_self();
+    (void)pthread_sigmask(SIG_BLOCK, set, NULL);
+    (void)signal(SIGPIPE, SIG_IGN);
+    (void)signal(SIGTERM, pass_on);
+    (void)signal(SIGINT, pass_on);
+    (void)signal(SIGHUP, pass_on);
 }
 
 static void default_again(const sigset_t *set)
@@ -95,9 +114,7 @@ static int serve(const struct settings *settings)
     sigset_t set;
     int signal_number = 0;
 
-    stop_signals(&set);
-    (void)signal(SIGPIPE, SIG_IGN);
-    (void)pthread_sigmask(SIG_BLOCK, &set, NULL);
+    take_signals(&set);
     enum amx_status status = host_start(&options, &host, &err);
     if (status != AMX_OK) {
         return cmd_end("serve", status, &err);

@@ -117,8 +117,11 @@ static enum amx_status fill(const char *from, const char *temporary, struct copy
     bool created = false;
     enum amx_status status = files_create(temporary, &created, err);
 
-    if (status != AMX_OK)
+    if (status != AMX_OK) {
+        if (created) /* but its folder could not be synced */
+            (void)unlink(temporary);
         return status;
+    }
     if (!created)
         return error_set(err, AMX_CONFLICT, "%s exists: another backup runs, or one was interrupted; remove it",
                          temporary);

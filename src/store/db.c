@@ -10,6 +10,7 @@
  */
 #include "store/db.h"
 
+#include <errno.h>
 #include <math.h>
 #include <pthread.h>
 #include <sqlite3.h>
@@ -200,8 +201,11 @@ static enum amx_status open_handle(struct db *db, const char *path, enum db_role
     int flags = SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_NOFOLLOW | SQLITE_OPEN_EXRESCODE;
     struct stat info;
 
-    if (!create && stat(path, &info) != 0)
-        return error_set(err, AMX_NOT_FOUND, "there is no file %s", path);
+    if (!create && stat(path, &info) != 0) {
+        if (errno == ENOENT)
+            return error_set(err, AMX_NOT_FOUND, "there is no file %s", path);
+        return error_set(err, AMX_IO, "%s: %s", path, strerror(errno));
+    }
     flags |= role == DB_READER ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE;
     if (create)
         flags |= SQLITE_OPEN_CREATE;

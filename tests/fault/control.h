@@ -42,6 +42,8 @@ struct fault_control {
     /* So that rare calls are made at every turn: the WAL looks too long after each group and is emptied; whoever reads
      * gets a connection of his own. Set before the start. */
     int64_t eager_checkpoints, fresh_readers;
+    /* Calls of the system that are not SQLite's (calls.c), counted as allocations are; call_code is the errno. */
+    int64_t call_first, call_times, calls_made, call_fired, call_code;
 };
 
 /* alloc.c: tells on standard error who allocated what is still there of what was traced. */

@@ -4,7 +4,7 @@ import struct
 
 FIELDS = ["kind", "code", "first", "times", "calls", "fired", "cut_at", "cut_seed", "ops", "track", "mutant", "alloc_first",
           "alloc_times", "allocs", "alloc_fired", "live_blocks", "live_bytes", "trace", "wall_shift_ms",
-          "eager_checkpoints", "fresh_readers"]
+          "eager_checkpoints", "fresh_readers", "call_first", "call_times", "calls_made", "call_fired", "call_code"]
 KINDS = {"none": 0, "read": 1, "write": 2, "sync": 3, "truncate": 4, "open": 5, "shm-map": 6, "short": 7}
 MUTANTS = {"none": 0, "no-sync": 1, "early-answer": 2, "freed-request": 3}
 CUT_STATUS = 99

@@ -3,6 +3,9 @@
 FAULT_BIN  := $(O)/fault/annotmixd-fault
 FAULT_OBJS := $(patsubst tests/%.c,$(O)/tests/%.o,$(wildcard tests/fault/*.c))
 FAULT_WRAP := -Wl,--wrap=db_open,--wrap=db_begin,--wrap=db_commit,--wrap=db_checkpoint,--wrap=db_wal_used,--wrap=store_reader_get,--wrap=store_reader_put,--wrap=clock_gettime,--wrap=problem_reply_as
+FAULT_CALLS := fopen fdopen fclose fwrite fflush read write fsync stat lstat fstat statfs statvfs mkdir access flock opendir realpath \
+  socket bind listen gzopen gzdopen gzread pthread_create open
+FAULT_WRAP += $(FAULT_CALLS:%=-Wl,--wrap=%)
 FAULT_SEED := --seed $(or $(SEED),1)
 FAULT_PY    = $(PYTHON) tests/fault/$(1).py --binary $(FAULT_BIN) $(FAULT_SEED)
 SOAK_PY     = $(PYTHON) tests/fault/$(1).py --binary $(FAULT_BIN) --log $(BUILD)/soak/$(2).jsonl

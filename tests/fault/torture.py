@@ -6,16 +6,21 @@ request is right.
                [--sample 20] [--only NAME] [--seed N] [--log FILE] [--mutant]
 
 Scenarios: calls of the learner, the aggregation and the store, and commands (fault/torture/scenarios.c), one request of
-every kind to a running server, and a training in it (here). Without --sample every k is tried, each twice: only the k-th allocation fails,
-and all from it on. A leak in the server shows as blocks that stay, more than the same requests leave without failures.
+every kind to a running server, and a training in it (here). Where files are read and written, and while the server starts,
+every call of the system fails too ("calls ..."): a command that says it is done has done it, and leaves nothing half made.
+Without --sample every k is tried, each twice: only the k-th allocation fails, and all from it on. A leak in the server shows as blocks that stay, more than the same requests leave without failures.
 
 --log FILE: a campaign that was stopped goes on where it was. --mutant: the answer "out of memory" frees a request that is
 still used; that must be noticed.
 """
 import argparse
+import errno
 import http.client
 import json
+import os
 import random
+import select
+import signal
 import subprocess
 import sys
 import tempfile
@@ -29,6 +34,7 @@ from control import MUTANTS, Control
 from server import Server
 
 NEVER = 1 << 62
+LINE_SECONDS = 10
 SLACK_BLOCKS = 12  # caches that fill up while requests go on
 P = "/v1/projects/t"
 NDJSON = "application/x-ndjson"
@@ -231,7 +237,9 @@ def torture_training(target, rng, sample):
 
 
 def torture_call(program, name, rng, sample):
-    words = [program, name, "--seed", str(rng.randrange(1 << 40))] + (["--sample", str(sample)] if sample else [])
+    words = [program, name.removeprefix("calls "), "--seed", str(rng.randrange(1 << 40))]
+    words += ["--sample", str(sample)] if sample else []
+    words += ["--what", "calls"] if name.startswith("calls ") else []
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     try:
         answer = json.loads(done.stdout.splitlines()[-1])
@@ -240,6 +248,41 @@ def torture_call(program, name, rng, sample):
     if answer["wrong"]:
         raise Wrong(answer["wrong"])
     return answer["allocations"], answer["tried"]
+
+
+def start_once(binary, folder, control, k):
+    """Starts the server with one failure to come; it serves and ends in order, or says why not: no third way."""
+    words = [binary, "serve", "--db", str(folder / "s.db"), "--listen", "127.0.0.1:0", "--auth", "none", "--threads", "1", "--trainers",
+             "1", "--disk-reserve", "0", "--health-listen", "127.0.0.1:0", "--backup-dir", str(folder / "copies")]
+    control.call_times, control.call_code, control.calls_made, control.call_first = 1, errno.EIO, 0, k
+    with open(folder / "log", "w+b") as log:
+        process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=log, env={**os.environ, **control.environment})
+        # The line that fails may be the very one that says the server is ready: then nobody can know.
+        if not select.select([process.stdout], [], [], LINE_SECONDS)[0] and not control.call_fired:
+            raise Wrong(f"k={k}: does not start")
+        made, control.call_first = control.calls_made, 0
+        process.send_signal(signal.SIGTERM)
+        status = process.wait(30)
+        process.stdout.close()
+        log.seek(0)
+        if status not in (0, 1, 75) or (status != 0 and b"annotmixd" not in log.read()):
+            raise Wrong(f"k={k}: ended with status {status}")
+        return made, status
+
+
+def torture_start(binary, folder, rng, sample):
+    """Every call of the system fails while the server starts."""
+    folder = Path(folder)
+    control = Control(folder / "control")
+    total = start_once(binary, folder, control, NEVER)[0]
+    ks = list(range(1, total + 1))
+    if sample and sample < total:
+        ks = sorted(rng.sample(ks, sample))
+    for k in ks:
+        start_once(binary, folder, control, k)
+    if start_once(binary, folder, control, NEVER)[1] != 0:
+        raise Wrong("does not start any more")
+    return total, len(ks)
 
 
 def main():
@@ -255,7 +298,9 @@ def main():
     arguments = parser.parse_args()
     campaign = Campaign(arguments.log, arguments.seed)
     calls = subprocess.run([arguments.torture, "--list"], capture_output=True, text=True, check=True).stdout.splitlines()
-    names = [n for n in calls + ["request " + name for name in REQUESTS] + ["training"] if not arguments.only or arguments.only in n]
+    calls += ["calls " + name for name in calls if name.startswith(("cmd ", "store "))]
+    names = calls + ["calls start"] + ["request " + name for name in REQUESTS] + ["training"]
+    names = [n for n in names if not arguments.only or arguments.only in n]
     mutant = "freed-request" if arguments.mutant else "none"
     print(f"torture: {len(names)} scenarios, --seed {campaign.seed}", flush=True)
     target, lock = None, threading.Lock()
@@ -276,6 +321,9 @@ def main():
         for name, rng in list(campaign.named(names)):
             if name in calls:
                 jobs.append(pool.submit(note, name, torture_call, arguments.torture, name, rng, arguments.sample))
+                continue
+            if name == "calls start":
+                note(name, torture_start, arguments.binary, tempfile.mkdtemp(dir=folder), rng, arguments.sample)
                 continue
             if target is None or target.server.process.poll() is not None:
                 target = Target(arguments.binary, tempfile.mkdtemp(dir=folder), mutant)

@@ -189,6 +189,7 @@ static enum amx_status json_text(const char *text)
 /* ---- commands ---- */
 
 static char base_path[80];
+void (*scenario_written)(const char *out);
 
 static void remove_folder(const char *path)
 {
@@ -239,6 +240,8 @@ static int run_words(const char *line)
                      : strcmp(word, "BASE") == 0 ? base_path
                                                  : word;
     int status = run_command_words(n, words);
+    if (scenario_written != NULL)
+        scenario_written(out);
     remove_db(fresh);
     remove_folder(out);
     remove_db(out);
@@ -278,6 +281,14 @@ static const struct scenario fixed[] = {
     {"decode annot_mix", decode, NULL, "annot_mix"},
     {"cmd backup", NULL, run_words, "backup OUT --db BASE"},
     {"cmd export", NULL, run_words, "export p OUT --db BASE"},
+    {"cmd aggregate file", NULL, run_words, "aggregate " DATA "/labels.csv --gold " DATA "/gold.csv --out OUT"},
+    {"cmd fit auto", NULL, run_words, "fit " DATA " --method auto --budget-fits 2 --methods annot_mix,majority_vote"},
+    {"cmd token list", NULL, run_words, "token list --db BASE"},
+    {"cmd simulate kinds", NULL, run_words, "simulate " DATA " --out OUT --kinds expert=2,spammer=1 --labels 1-2"},
+    {"cmd simulate networks", NULL, run_words,
+     "simulate " DATA " --out OUT --networks --annotators 2 --labels 1-2 --hidden 4 --json"},
+    {"cmd faceoff table", NULL, run_words,
+     "faceoff " DATA " --methods majority_vote --set epochs=1 --set hidden=4 --threads 1 --markdown /dev/null"},
     {"cmd simulate", NULL, run_words, "simulate " DATA " --out OUT --attack flip --share 20%"},
     {"cmd faceoff", NULL, run_words, "faceoff " DATA " --methods majority_vote --set epochs=1 --set hidden=4 --threads 1 --folds 2"},
 };

@@ -1,15 +1,21 @@
 /* torture.c - runs one scenario again and again, each time with another allocation failing.
  *
  *     torture --list
- *     torture NAME [--sample N] [--seed S]       all k without --sample
+ *     torture NAME [--sample N] [--seed S] [--what calls]       all k without --sample
  *
  * Two kinds of scenario. A call of a room runs in a child that goes through all its k: the call must succeed or say
  * AMX_NO_MEMORY, leave nothing allocated, and succeed at once without the failure. A command runs in a child of its own
  * for every k and must end with an exit status of its own, never by a signal. Each k is tried twice: only that allocation
  * fails, and every one from it on. Prints one JSON object; a failure can be repeated by its k.
+ *
+ * --what calls: not allocations fail but calls of the system (calls.c), with EIO, and from it on with ENOSPC. A call of a
+ * room may then say AMX_IO or AMX_FULL too. A command that says it is done must have written what it writes without a
+ * failure, byte for byte.
  */
 #include "torture.h"
 
+#include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <signal.h>
@@ -21,6 +27,7 @@
 #include <unistd.h>
 
 #include "../control.h"
+#include "util/digest.h"
 
 enum {
     WARM_UP = 3,
@@ -32,10 +39,13 @@ enum {
 struct shared {
     struct fault_control control;
     int64_t k, from_on, tried, total;
+    uint8_t written[DIGEST_BYTES], right[DIGEST_BYTES]; /* by a command, now and without failures */
+    bool left_over;
     char wrong[200];
 };
 
 static struct shared *shared;
+static bool by_calls;
 
 static void arm(int64_t k, bool from_on)
 {
@@ -43,16 +53,30 @@ static void arm(int64_t k, bool from_on)
 
     shared->k = k;
     shared->from_on = from_on;
-    c->allocs = 0;
-    c->alloc_fired = 0;
-    c->alloc_times = from_on ? 0 : 1;
-    c->alloc_first = k;
+    c->allocs = c->calls_made = 0;
+    c->alloc_fired = c->call_fired = 0;
+    c->alloc_times = c->call_times = from_on ? 0 : 1;
+    c->call_code = from_on ? ENOSPC : EIO;
+    if (by_calls)
+        c->call_first = k;
+    else
+        c->alloc_first = k;
 }
 
 static int64_t disarm(void)
 {
-    shared->control.alloc_first = 0;
-    return shared->control.alloc_fired;
+    shared->control.alloc_first = shared->control.call_first = 0;
+    return by_calls ? shared->control.call_fired : shared->control.alloc_fired;
+}
+
+static int64_t counted(void)
+{
+    return by_calls ? shared->control.calls_made : shared->control.allocs;
+}
+
+static bool may_say(enum amx_status status)
+{
+    return status == AMX_OK || status == AMX_NO_MEMORY || (by_calls && (status == AMX_IO || status == AMX_FULL));
 }
 
 static void quiet(void)
@@ -90,7 +114,7 @@ static bool once(const struct scenario *s, int64_t k, bool from_on, int64_t aliv
     int64_t fired = disarm();
 
     shared->tried++;
-    if (status != AMX_OK && status != AMX_NO_MEMORY) {
+    if (!may_say(status)) {
         (void)snprintf(shared->wrong, sizeof shared->wrong, "k=%" PRId64 "%s: status %s", k, from_on ? "+" : "",
                        amx_status_text(status));
         return false;
@@ -132,7 +156,7 @@ static int child_of_call(const struct scenario *s, int64_t sample)
     if (s->call(s->argument) != AMX_OK || shared->control.live_blocks != alive)
         (void)snprintf(shared->wrong, sizeof shared->wrong, "%" PRId64 " blocks left without any failure",
                        shared->control.live_blocks - alive);
-    shared->total = shared->control.allocs;
+    shared->total = counted();
     (void)disarm();
     for (int64_t i = 0; shared->wrong[0] == '\0' && (k = k_of(i, shared->total, sample)) != 0; i++) {
         if (once(s, k, false, alive))
@@ -155,6 +179,42 @@ static int wait_for(pid_t child)
     return status;
 }
 
+static void digest_file(struct digest *d, const char *path)
+{
+    unsigned char piece[4096];
+    size_t n;
+    FILE *f = fopen(path, "rb");
+
+    while (f != NULL && (n = fread(piece, 1, sizeof piece, f)) > 0)
+        digest_add(d, piece, n);
+    if (f != NULL)
+        (void)fclose(f);
+}
+
+/* What the command wrote: a file, or the files of a folder in the order of their names. */
+static void look_at(const char *out)
+{
+    struct digest d;
+    struct dirent **entries = NULL;
+    char name[512];
+
+    (void)disarm(); /* what runs from here on is not tortured */
+    digest_init(&d);
+    int n = scandir(out, &entries, NULL, alphasort);
+    for (int i = 0; i < n; i++) {
+        (void)snprintf(name, sizeof name, "%s/%s", out, entries[i]->d_name);
+        digest_add_sized(&d, entries[i]->d_name, strlen(entries[i]->d_name));
+        digest_file(&d, name);
+        free(entries[i]);
+    }
+    free(entries);
+    if (n < 0)
+        digest_file(&d, out);
+    digest_finish(&d, shared->written);
+    (void)snprintf(name, sizeof name, "%s.tmp", out);
+    shared->left_over = access(name, F_OK) == 0;
+}
+
 static void run_command(const struct scenario *s, int64_t k, bool from_on)
 {
     arm(INT64_MAX, false);
@@ -165,7 +225,7 @@ static void run_command(const struct scenario *s, int64_t k, bool from_on)
         quiet();
         arm(k, from_on);
         int status = s->command(s->argument);
-        shared->control.alloc_first = 0; /* what runs at the end is not tortured */
+        (void)disarm(); /* what runs at the end is not tortured */
         _exit(status);
     }
     int status = child > 0 ? wait_for(child) : -1;
@@ -173,7 +233,14 @@ static void run_command(const struct scenario *s, int64_t k, bool from_on)
     if (!WIFEXITED(status))
         return;
     int code = WEXITSTATUS(status);
-    bool fired = shared->control.alloc_fired > 0;
+    bool fired = disarm() > 0;
+    if (shared->total == 0) /* the first time nothing fails */
+        memcpy(shared->right, shared->written, sizeof shared->right);
+    else if (code == 0 && !digest_same(shared->written, shared->right))
+        (void)snprintf(shared->wrong, sizeof shared->wrong, "k=%" PRId64 "%s: says done, but wrote something else", k,
+                       from_on ? "+" : "");
+    if (shared->left_over)
+        (void)snprintf(shared->wrong, sizeof shared->wrong, "k=%" PRId64 "%s: a temporary file stays", k, from_on ? "+" : "");
     if (code != 0 && (!fired || (code > 2 && code != 75)))
         (void)snprintf(shared->wrong, sizeof shared->wrong, "k=%" PRId64 "%s: exit status %d", k, from_on ? "+" : "", code);
 }
@@ -183,7 +250,7 @@ static void torture_command(const struct scenario *s, int64_t sample)
     int64_t k;
 
     run_command(s, INT64_MAX, false);
-    shared->total = shared->control.allocs;
+    shared->total = counted();
     for (int64_t i = 0; shared->wrong[0] == '\0' && (k = k_of(i, shared->total, sample)) != 0; i++) {
         run_command(s, k, false);
         if (shared->wrong[0] == '\0')
@@ -229,6 +296,8 @@ int main(int argc, char **argv)
             sample = strtoll(argv[i + 1], NULL, 10);
         else if (strcmp(argv[i], "--seed") == 0)
             random_state = strtoull(argv[i + 1], NULL, 10);
+        else if (strcmp(argv[i], "--what") == 0)
+            by_calls = strcmp(argv[i + 1], "calls") == 0;
     }
     void *page = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (argc < 2 || page == MAP_FAILED)
@@ -240,6 +309,7 @@ int main(int argc, char **argv)
             (void)printf("%s\n", all[i].name);
         } else if (strcmp(argv[1], all[i].name) == 0) {
             fault_control_use(&shared->control);
+            scenario_written = look_at;
             int status = torture(&all[i], sample);
             scenarios_end();
             return status;

@@ -17,5 +17,7 @@ const struct scenario *scenarios(size_t *n);
 /* Makes what the scenario needs and does not make itself; in a process of its own, which may start threads. */
 void scenario_prepare(const struct scenario *s);
 void scenarios_end(void); /* removes the files */
+/* Told, when a command has ended, where its OUT was, before that is removed. */
+extern void (*scenario_written)(const char *out);
 
 #endif
