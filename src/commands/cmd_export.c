@@ -175,10 +175,10 @@ static bool close_file(FILE *file)
 /* The usual case: every instance has its features, and the folder looks as import and fit know it. */
 static void remove_awaiting(const struct export *x)
 {
-    AUTO(buf) path = BUF_INIT(4096);
+    char path[4096]; /* it was made under this name: there is room */
 
-    if (buf_printf(&path, "%s/awaiting.csv", x->dir) == AMX_OK)
-        (void)unlink(buf_string(&path)); /* an empty file more does no harm */
+    if (snprintf(path, sizeof path, "%s/awaiting.csv", x->dir) < (int)sizeof path)
+        (void)unlink(path); /* an empty file more does no harm */
 }
 
 static enum amx_status export_project(struct export *x, struct amx_error *err)

@@ -252,8 +252,7 @@ static enum amx_status gold_row(void *context, uint64_t row, const struct slice 
 
 /* ---- meta.json and the order of classes -------------------------------------------------------------------------- */
 
-/* *out stays NULL when there is no meta.json. */
-static enum amx_status read_meta(const char *dir, json_t **out, struct amx_error *err)
+enum amx_status data_dir_meta(const char *dir, json_t **out, struct amx_error *err)
 {
     char path[4096], piece[PIECE];
     struct buf text = BUF_INIT(MAX_META);
@@ -391,7 +390,7 @@ enum amx_status data_dir_read_partly(const char *path, unsigned may_miss, struct
     enum amx_status status;
 
     memset(&dir, 0, sizeof dir);
-    if ((status = read_files(path, &reading, err)) != AMX_OK || (status = read_meta(path, &meta, err)) != AMX_OK ||
+    if ((status = read_files(path, &reading, err)) != AMX_OK || (status = data_dir_meta(path, &meta, err)) != AMX_OK ||
         (status = order_classes(&dir, meta, err)) != AMX_OK || (status = read_accuracies(&dir, meta, err)) != AMX_OK)
         goto done;
     if (dir.n_classes < 2 || dir.n_classes > AMX_MAX_CLASSES) {

@@ -10,6 +10,7 @@
 #ifndef FILES_DATA_DIR_H
 #define FILES_DATA_DIR_H
 
+#include <jansson.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -40,6 +41,8 @@ enum {
 };
 AMX_CHECK enum amx_status data_dir_read_partly(const char *path, unsigned may_miss, struct data_dir *out,
                                                struct amx_error *err);
+/* DIR/meta.json; *out stays NULL when there is none. */
+enum amx_status data_dir_meta(const char *dir, json_t **out, struct amx_error *err);
 void data_dir_done(struct data_dir *dir);
 
 #endif

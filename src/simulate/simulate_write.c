@@ -55,8 +55,10 @@ static int put_annotators(json_t *meta, const struct simulation *s)
     json_t *accuracy = json_object(), *kinds = json_object(), *bad = json_array(), *confusion = NULL;
     int failed = 0;
 
-    if (s->n_annotators > 0 && s->annotators[0].confusion != NULL)
+    if (s->n_annotators > 0 && s->annotators[0].confusion != NULL) {
         confusion = json_object();
+        failed |= confusion == NULL;
+    }
     for (size_t a = 0; a < s->n_annotators && !failed; a++) {
         const struct sim_annotator *annotator = &s->annotators[a];
         const double known = s->dir->annotator_accuracy != NULL && annotator->kind == SIM_GIVEN
@@ -297,13 +299,14 @@ static enum amx_status copy_instances(struct output *out, const char *from, stru
 /* One key a line: readable, and matrices stay on theirs. */
 static enum amx_status write_meta(struct output *out, const char *from, struct amx_error *err)
 {
-    char path[PATH_BYTES];
     struct sim_quality quality;
-    json_t *before = path_of(path, from, "meta.json") ? json_load_file(path, 0, NULL) : NULL, *meta = NULL;
+    json_t *before = NULL, *meta = NULL;
     enum amx_status status = simulation_quality(out->s, &quality, err);
     FILE *file;
     const char *separator = "{\n ";
 
+    if (status == AMX_OK)
+        status = data_dir_meta(from, &before, err);
     if (status == AMX_OK && (meta = simulation_meta(out->s, &quality, before)) == NULL)
         status = error_set(err, AMX_NO_MEMORY, "Out of memory.");
     json_decref(before);
