@@ -1,6 +1,7 @@
-"""Benchmark parts of scale: cost per label as a project grows, memory, start, training and exports there. run.py has the
-harness. ANNOTMIX_BENCH_SCALE=0.01 runs the same on a hundredth of the rows (no figure of it counts)."""
+"""Benchmark parts of scale: cost per label as a project grows, memory, start, training and exports there; what a large run
+says it needs against what it takes. run.py has the harness. ANNOTMIX_BENCH_SCALE=0.01 runs the same on a hundredth of the rows (no figure of it counts)."""
 import os
+import re
 import shutil
 import statistics
 import subprocess
@@ -141,3 +142,88 @@ def part_scale(bench):
     export_predictions(bench, server)
     bench.add("resident memory after training", "MiB", server.memory_kib() / 1024)
     server.stop()
+
+
+STEPS_SECONDS = 60  # of training, when that long is enough: everything is allocated by the first step
+
+
+def start_run(server, project, settings):
+    """(number of the run, None), or (None, why it was refused)."""
+    status, answer = server.call("POST", f"/v1/projects/{project}/training-runs", {"settings": settings})
+    return (answer["id"], None) if status == 202 else (None, answer["detail"])
+
+
+def run_state(server, project, run, wait=20):
+    return server.must("GET", f"/v1/projects/{project}/training-runs/{run}?wait={wait}")
+
+
+def estimate(bench, name, project, settings):
+    """MiB that the run says it needs: the limit is raised until the sum of all, and not one part of it alone, is what it lacks."""
+    limit = 1
+    while True:
+        server = bench.server(name, "--run-memory", f"{limit}M")
+        run, why = start_run(server, project, settings)
+        state = {"state": "refused", "error": why} if run is None else {"state": "queued"}
+        while state["state"] in ("queued", "running"):
+            state = run_state(server, project, run)
+        server.stop()
+        if state["state"] == "succeeded":  # the parts are so unlike that the larger is as good as the sum
+            return limit
+        needs = int(re.search(r"needs? (?:at least )?(\d+) MiB", state["error"]).group(1))
+        if state["error"].startswith("The run needs ") and " at least " not in state["error"]:
+            return needs
+        assert needs >= limit, state
+        limit = needs + 1
+
+
+def against_estimate(bench, name, project, settings, whole):
+    """The most resident memory that a run adds, in its first steps or (whole) to its end, beside what it says it needs."""
+    needs = estimate(bench, name, project, settings)
+    server = bench.server(name, "--run-memory", f"{needs}M")
+    before = server.memory_kib() / 1024
+    with Peak(server) as peak:
+        run, why = start_run(server, project, settings)
+        assert run is not None, why
+        began, state = None, {"state": "queued"}
+        while state["state"] in ("queued", "running") and (whole or began is None or time.monotonic() - began < STEPS_SECONDS):
+            state = run_state(server, project, run, 5)
+            if began is None and state["state"] == "running" and (state.get("progress") or {}).get("labels_per_second"):
+                began = time.monotonic()
+        if state["state"] == "running":
+            server.must("POST", f"/v1/projects/{project}/training-runs/{run}/cancel")
+            while state["state"] == "running":
+                state = run_state(server, project, run)
+        assert state["state"] in ("succeeded", "cancelled"), state
+    server.stop()
+    what = f"{'whole run' if whole else 'first steps'}, {name}"
+    bench.add(f"{what}: memory it says it needs", "MiB", needs)
+    bench.add(f"{what}: most it takes", "MiB", peak.most - before)
+    bench.add(f"{what}: taken of what was said", "x", (peak.most - before) / needs, "<= 1")
+
+
+def fill(bench, name, dim, classes, annotators, instances, per):
+    """A project p: per labels an instance, of annotators in turn."""
+    _, binary = rows_of(bench, 97, dim)
+    server = bench.server(name)
+    server.must("POST", "/v1/projects", {"name": "p", "classes": [f"c{k}" for k in range(classes)], "feature_dim": dim})
+    pieces = 10
+    step = max(instances // pieces, 1)
+    for k in range(pieces):
+        answer, *_ = post(bench, server, f"/v1/projects/p/instances?id_prefix=n{k}-", npy(bench, step, lambda n: binary[n % 97], dim), "application/x-npy")
+        assert answer["created"] == step, answer
+        path = bench.lines("labels", step * per, lambda n: ("task,worker,label\n" if n == 0 else "") +
+                           f"n{k}-{n // per},a{(k * step * per + n) % annotators},c{(n // per + n % 3) % classes}\n")
+        answer, *_ = post(bench, server, "/v1/projects/p/labels", path, "text/csv")
+        assert answer["created"] == step * per, answer
+    server.stop()
+
+
+def part_memory(bench):
+    """what a run says it needs against what it takes: 1,000 classes, 100,000 annotators, 1,000,000 instances x 768, 10,000,000
+    labels in the first steps; a smaller one to its end"""
+    fill(bench, "memory", 768, max(int(1000 * min(SCALE * 10, 1)), 2), int(100_000 * SCALE), INSTANCES, PER)
+    against_estimate(bench, "memory", "p", {"epochs": 1}, False)
+    for end in ("", "-wal", "-shm"):
+        (bench.folder / f"memory.db{end}").unlink(missing_ok=True)
+    fill(bench, "many", 16, 200, int(100_000 * SCALE), int(20_000 * SCALE), PER)
+    against_estimate(bench, "many", "p", {"epochs": 1, "hidden": [32], "annotator_embedding": 8}, True)

@@ -74,10 +74,10 @@ def part_bulk(bench):
         server.stop()
 
 
-def npy(bench, rows, make):
-    """A matrix of rows x DIM float32 as a .npy file."""
+def npy(bench, rows, make, dim=DIM):
+    """A matrix of rows x dim float32 as a .npy file."""
     path = bench.folder / "features.npy"
-    head = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {DIM}), }}".encode()
+    head = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {dim}), }}".encode()
     head += b" " * (-(len(head) + 11) % 64) + b"\n"
     with open(path, "wb") as out:
         out.write(b"\x93NUMPY\x01\x00" + len(head).to_bytes(2, "little") + head)
@@ -86,9 +86,9 @@ def npy(bench, rows, make):
     return path
 
 
-def rows_of(bench, count):
-    """count rows of DIM numbers, as text and as float32."""
-    rows = [[round(bench.rng.gauss(0, 1), 4) for _ in range(DIM)] for _ in range(count)]
+def rows_of(bench, count, dim=DIM):
+    """count rows of dim numbers, as text and as float32."""
+    rows = [[round(bench.rng.gauss(0, 1), 4) for _ in range(dim)] for _ in range(count)]
     return [json.dumps(row, separators=(",", ":")) for row in rows], [array.array("f", row).tobytes() for row in rows]
 
 
