@@ -7,6 +7,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+struct crew;
+
 /* C = A B' : A [M][K], B [N][K] */
 void gemm_nt(size_t m, size_t n, size_t k, const float *a, size_t lda, const float *b, size_t ldb, float beta, float *c,
              size_t ldc);
@@ -25,5 +27,8 @@ void gram_double(size_t n, size_t m, const double *a, size_t lda, double *g, siz
 void cholesky_solve_double(size_t n, size_t m, const double *l, size_t ldl, double *x, size_t ldx);
 /* False when this OpenBLAS lets only one thread at a time multiply: fits in parallel threads then take turns. */
 bool blas_is_parallel(void);
+/* From now on large products of the calling thread are done together with its helper, bits as without; NULL ends that. The
+ * crew must be the calling thread's own and outlive its use here. */
+void blas_share(struct crew *with);
 
 #endif

@@ -2,7 +2,7 @@
  *
  * One training runs on one thread with single-threaded BLAS; threads take tasks in order. Its random streams come from
  * (seed, stream) alone and tasks share only read-only data, so the number of threads never changes a bit. Workspaces:
- * one per thread, reused from task to task. Threads beyond one per task help with large confusion outputs (crew.h).
+ * one per thread, reused from task to task. Threads beyond one per task help with large products and confusion outputs (crew.h).
  *
  * A fit stops at the first failure of any task: cancel is read before every batch, and a loss that is not finite
  * ends it before the parameters are touched. */
@@ -174,6 +174,7 @@ static void *run_tasks(void *argument)
     pthread_mutex_unlock(&fit->mutex);
     if (status == AMX_OK && helped)
         workspace.crew = crew_new(); /* NULL only takes longer */
+    blas_share(workspace.crew);
     for (;;) {
         int task;
         pthread_mutex_lock(&fit->mutex);
@@ -187,6 +188,7 @@ static void *run_tasks(void *argument)
             break;
         status = phase->run(fit, &workspace, task);
     }
+    blas_share(NULL);
     crew_free(workspace.crew);
     workspace_done(&workspace);
     return NULL;

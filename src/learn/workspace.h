@@ -30,7 +30,7 @@ struct workspace {
     uint32_t *order;  /* [n_rows] rows in the order of this epoch */
     void *state;      /* the method's own, laid out by it */
     uint64_t n_steps; /* finished optimiser steps */
-    struct crew *crew; /* a helper for the confusion output, lent by the fit; NULL = none */
+    struct crew *crew; /* a helper lent by the fit; NULL = none */
     struct rng shuffle, lambda, partner;
     struct rng_lanes annotator_dropout, class_dropout[AMX_MAX_HIDDEN];
     /* Hooks of the golden tests; NULL in every fit. */

@@ -1,11 +1,13 @@
 /* test_blas.c - products from several threads at once, which a sequential OpenBLAS gets wrong unless threads take
- * turns, and the four transposes. */
+ * turns, the four transposes, and large products cut in two. */
 #include "test.h"
 
 #include <pthread.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "learn/blas.h"
+#include "learn/crew.h"
 
 enum {
     N = 40,
@@ -77,4 +79,54 @@ TEST(learn_blas_transposes)
     }
     gemm_tn(3, 3, 2, a, 3, b, 3, 1.0f, c, 3);
     CHECK(c[8] == 2.0f * (a[2] * b[2] + a[5] * b[5]));
+}
+
+/* Sizes of a training step and some that end within a tile; K beyond what OpenBLAS takes in one go. */
+static const size_t SIZES[][3] = {{269, 128, 256}, {270, 131, 128}, {128, 256, 269}, {100, 272, 128}, {1283, 130, 401},
+                                  {65, 512, 100},  {47, 300, 700},  {301, 161, 129}, {96, 16, 1500},  {20, 30, 40}};
+enum {
+    MOST = 1283 * 401,
+    KINDS = 4
+};
+
+static void multiply_kind(size_t kind, const size_t size[3], const float *a, const float *b, float beta, float *c)
+{
+    static void (*const kinds[KINDS])(size_t, size_t, size_t, const float *, size_t, const float *, size_t, float,
+                                      float *, size_t) = {gemm_nn, gemm_nt, gemm_tn, gemm_tt};
+    const size_t m = size[0], n = size[1], k = size[2];
+
+    kinds[kind](m, n, k, a, kind < 2 ? k : m, b, kind % 2 == 0 ? n : k, beta, c, n + 3);
+}
+
+TEST(learn_blas_halves_have_the_same_bits)
+{
+    float *a = calloc(MOST, sizeof *a), *b = calloc(MOST, sizeof *b), *whole = calloc(MOST, sizeof *whole);
+    float *halves = calloc(MOST, sizeof *halves);
+    struct crew *crew = crew_new();
+
+    CHECK(a != NULL && b != NULL && whole != NULL && halves != NULL && crew != NULL);
+    for (size_t i = 0; i < MOST; i++) {
+        a[i] = (float)((i * 7919) % 10007) / 10007.0f - 0.3f;
+        b[i] = (float)((i * 6007) % 9973) / 9973.0f - 0.6f;
+    }
+    for (size_t s = 0; s < sizeof SIZES / sizeof *SIZES; s++) {
+        for (size_t kind = 0; kind < KINDS; kind++) {
+            for (int round = 0; round < 6; round++) {
+                const float beta = round % 2 == 0 ? 0.0f : 1.0f;
+                for (size_t i = 0; i < SIZES[s][0] * (SIZES[s][1] + 3); i++)
+                    whole[i] = halves[i] = b[i];
+                blas_share(NULL);
+                multiply_kind(kind, SIZES[s], a, b, beta, whole);
+                blas_share(crew);
+                multiply_kind(kind, SIZES[s], a, b, beta, halves);
+                CHECK(memcmp(whole, halves, SIZES[s][0] * (SIZES[s][1] + 3) * sizeof *whole) == 0);
+            }
+        }
+    }
+    blas_share(NULL);
+    crew_free(crew);
+    free(halves);
+    free(whole);
+    free(b);
+    free(a);
 }

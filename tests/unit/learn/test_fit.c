@@ -130,6 +130,25 @@ TEST(learn_fit_helper_does_not_matter)
     toy_done(&toy);
 }
 
+/* Large products are cut in two for a spare thread. */
+TEST(learn_fit_halves_of_products_do_not_matter)
+{
+    struct toy toy;
+    struct amx_model *one, *two;
+
+    toy_init(&toy, 300, 40, 10, 8, 33);
+    toy.options.settings.epochs = 2;
+    toy.options.settings.batch_size = 128;
+    toy.options.settings.annotator_embedding = 128;
+    one = toy_fit(&toy);
+    toy.options.threads = 2;
+    two = toy_fit(&toy);
+    CHECK(toy_same_bytes(one, two));
+    amx_model_free(two);
+    amx_model_free(one);
+    toy_done(&toy);
+}
+
 TEST(learn_fit_first_member_is_the_single_fit)
 {
     struct toy toy;
