@@ -2,9 +2,14 @@
  * never checkpoints; the copy appears under its name when it is whole and on disk. To restore: stop the server, put the copy in
  * the place of the database (and remove its -wal and -shm), start. */
 #include <stdio.h>
+#include <sys/resource.h>
 
 #include "cmd.h"
 #include "store/store.h"
+
+enum {
+    NICENESS = 10
+};
 
 int cmd_backup(int argc, char **argv)
 {
@@ -18,6 +23,7 @@ int cmd_backup(int argc, char **argv)
 
     if (!options_parse(argc, argv, table, "FILE [--db FILE]", 1, 1, &to, &n_words, &exit_status))
         return exit_status;
+    (void)setpriority(PRIO_PROCESS, 0, NICENESS); /* the server's requests come first; refused: then as they are */
     status = store_open_readonly(cmd_db_path(db), &store, &err);
     if (status == AMX_OK)
         status = store_backup(store, to, &err);

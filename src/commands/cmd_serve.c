@@ -15,6 +15,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "cmd.h"
 #include "host.h"
@@ -126,9 +127,15 @@ static int serve(const struct settings *settings)
     log_info("stopping", LOG_INT("signal", signal_number));
     default_again(&set);
     bool disk_failed = __atomic_load_n(&host_service(host)->failed, __ATOMIC_ACQUIRE);
-    host_stop(host);
+    bool ended = host_stop(host);
+    /* 75: the service manager starts anew and the database recovers */
+    int exit_status = disk_failed ? EXIT_TEMPORARY : EXIT_OK;
+    if (!ended)
+        log_warn("a training or the check of the database was not waited for; the next start puts it in order");
     log_info("stopped", LOG_REAL("seconds", (double)(clock_monotonic_ms() - begin_ms) / 1000.0));
-    return disk_failed ? EXIT_TEMPORARY : EXIT_OK; /* 75: the service manager starts anew and the database recovers */
+    if (!ended)
+        _exit(exit_status); /* what libraries do at the end of a process must not meet a thread that runs */
+    return exit_status;
 }
 
 int cmd_serve(int argc, char **argv)

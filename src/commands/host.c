@@ -90,7 +90,7 @@ enum amx_status host_start(const struct host_options *options, struct host **out
     if (status == AMX_OK)
         status = start_listeners(host, options, err);
     if (status != AMX_OK) {
-        host_stop(host);
+        (void)host_stop(host); /* the process ends */
         return status;
     }
     __atomic_store_n(&host->service->ready, true, __ATOMIC_RELEASE);
@@ -113,12 +113,12 @@ struct service *host_service(struct host *host)
     return host->service;
 }
 
-void host_stop(struct host *host)
+bool host_stop(struct host *host)
 {
     struct http_server *servers[3];
 
     if (host == NULL)
-        return;
+        return true;
     servers[0] = host->server;
     servers[1] = host->socket_server;
     servers[2] = host->health_server;
@@ -136,6 +136,7 @@ void host_stop(struct host *host)
     }
     if (host->tokens_loaded)
         auth_stop();
-    service_stop(host->service);
+    bool ended = service_stop(host->service);
     free(host);
+    return ended;
 }

@@ -22,7 +22,7 @@ int host_port(const struct host *host);        /* of the main listener; 0 withou
 int host_health_port(const struct host *host); /* of the health listener; 0 without one */
 struct service *host_service(struct host *host);
 /* Refuses new work, answers what is open, puts running trainings back into the queue, checkpoints, frees; under 10 s.
- */
-void host_stop(struct host *host);
+ * False: something long was not waited for (service_stop); everything is written, leave by _exit. */
+bool host_stop(struct host *host);
 
 #endif

@@ -147,7 +147,7 @@ enum amx_status service_start(const struct service_config *config, struct servic
     service->started_ms = clock_wall_ms();
     status = start(service, err);
     if (status != AMX_OK) {
-        service_stop(service);
+        (void)service_stop(service); /* the process ends */
         return status;
     }
     *out = service;
@@ -176,20 +176,21 @@ static void stop_backups(struct service *service)
 void service_stop_trainers(struct service *service)
 {
     __atomic_store_n(&service->stopping, 1, __ATOMIC_RELAXED);
-    trainers_stop(service->trainers);
+    (void)trainers_stop(service->trainers); /* service_stop asks again */
 }
 
 /* The writer goes before the trainers' memory: a job of auto_train may still be under way in it. */
-void service_stop(struct service *service)
+bool service_stop(struct service *service)
 {
     if (service == NULL)
-        return;
+        return true;
     stop_backups(service);
-    trainers_stop(service->trainers);
-    if (service->writer != NULL)
-        writer_stop(service->writer);
-    if (!stop_check(service))
-        return; /* everything is written; what is open the process's end closes, and the next start checks again */
+    bool ended = trainers_stop(service->trainers);
+    writer_halt(service->writer);
+    /* Everything is written. What is open the process's end closes, and the next start checks again. */
+    if (!stop_check(service) || !ended)
+        return false;
+    writer_free(service->writer);
     trainers_free(service->trainers);
     snapshots_close(service->snapshots);
     catalog_close(service->catalog);
@@ -198,4 +199,5 @@ void service_stop(struct service *service)
         http_waiters_free(service->run_waiters);
     metrics_free(service->metrics);
     free(service);
+    return true;
 }

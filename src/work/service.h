@@ -83,10 +83,11 @@ AMX_CHECK enum amx_status service_start(const struct service_config *config, str
 AMX_CHECK enum amx_status service_start_backups(struct service *service, struct amx_error *err);
 /* Stops the backups and the trainers (runs go back to queued) while the writer lives, then the writer (checkpoint), then the rest.
  * The HTTP servers must have stopped before, except that http_server_stop of suspended writes needs the writer: call
- * service_stop_trainers first, then http_server_stop, then this. NULL allowed. */
+ * service_stop_trainers first, then http_server_stop, then this. NULL allowed. False: a training or the check of the
+ * database is in the middle of something long and was not waited for. Everything is written; leave by _exit. */
 /* True when there is less free disk than the reserve: what is big and can wait is refused. */
 bool service_disk_is_low(const struct service *service);
 void service_stop_trainers(struct service *service);
-void service_stop(struct service *service);
+bool service_stop(struct service *service);
 
 #endif

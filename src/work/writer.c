@@ -659,7 +659,7 @@ void writer_get_stats(struct writer *writer, struct writer_stats *out)
     out->busy_seconds = since != 0 ? (double)(clock_monotonic_ms() - since) / 1000 : 0;
 }
 
-void writer_stop(struct writer *writer)
+void writer_halt(struct writer *writer)
 {
     if (writer == NULL)
         return;
@@ -668,6 +668,12 @@ void writer_stop(struct writer *writer)
     (void)pthread_cond_signal(&writer->work);
     (void)pthread_mutex_unlock(&writer->mu);
     (void)pthread_join(writer->thread, NULL); /* fails only for a thread that is not there */
+}
+
+void writer_free(struct writer *writer)
+{
+    if (writer == NULL)
+        return;
     (void)pthread_cond_destroy(&writer->work);
     (void)pthread_mutex_destroy(&writer->mu);
     free(writer);

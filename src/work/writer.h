@@ -72,7 +72,8 @@ AMX_CHECK enum amx_status writer_on_idle(struct writer *writer, writer_idle_fn *
 /* Read-only for good, because somebody else found that the database is damaged (why: AMX_CORRUPT). Any thread. */
 void writer_refuse(struct writer *writer, enum amx_status why);
 void writer_get_stats(struct writer *writer, struct writer_stats *out);
-/* Finishes what waits, checkpoints, ends the thread. Submitting during or after it gives AMX_BUSY. */
-void writer_stop(struct writer *writer);
+/* Finishes what waits, checkpoints, ends the thread. Submitting during or after it gives AMX_BUSY. NULL allowed. */
+void writer_halt(struct writer *writer);
+void writer_free(struct writer *writer); /* of one that was halted; NULL allowed */
 
 #endif

@@ -25,7 +25,9 @@ enum {
     LEASE_MS = 60000,
     RETRY_MS = 50,
     TROUBLE_MS = 2000,
-    STOP_TRIES = 100
+    STOP_TRIES = 100,
+    STOP_WAIT_MS = 3000,
+    STOP_AGAIN_MS = 500 /* asked a second time */
 };
 
 bool trainers_stopping(struct trainers *t)
@@ -265,27 +267,37 @@ enum amx_status trainers_start(const struct trainers_config *config, struct trai
     (void)snprintf(t->name, sizeof t->name, "pid %ld", (long)getpid());
     if ((status = recover(t, err)) != AMX_OK || (status = auto_train_new(t, &t->auto_train, err)) != AMX_OK ||
         (status = start_threads(t, err)) != AMX_OK) {
-        trainers_stop(t);
-        trainers_free(t);
+        if (trainers_stop(t))
+            trainers_free(t);
         return status;
     }
     *out = t;
     return AMX_OK;
 }
 
-void trainers_stop(struct trainers *t)
+bool trainers_stop(struct trainers *t)
 {
+    const struct timespec nap = {.tv_nsec = 5000000};
+    int64_t end_ms = clock_monotonic_ms();
+
     if (t == NULL)
-        return;
+        return true;
+    end_ms += trainers_stopping(t) ? STOP_AGAIN_MS : STOP_WAIT_MS;
     (void)pthread_mutex_lock(&t->mu);
     __atomic_store_n(&t->stopping, true, __ATOMIC_RELEASE);
     for (struct run_work *work = t->working; work != NULL; work = work->next)
         __atomic_store_n(&work->cancel, 1, __ATOMIC_RELEASE);
     (void)pthread_cond_broadcast(&t->changed);
     (void)pthread_mutex_unlock(&t->mu);
-    for (unsigned i = 0; i < t->n_threads; i++)
-        (void)pthread_join(t->threads[i], NULL); /* ours, joined once */
-    t->n_threads = 0;
+    while (t->n_threads > 0) {
+        if (pthread_tryjoin_np(t->threads[t->n_threads - 1], NULL) == 0)
+            t->n_threads--;
+        else if (clock_monotonic_ms() >= end_ms)
+            return false;
+        else
+            (void)nanosleep(&nap, NULL); /* a signal only makes it shorter */
+    }
+    return true;
 }
 
 void trainers_free(struct trainers *t)

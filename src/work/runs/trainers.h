@@ -39,8 +39,10 @@ struct trainers_config {
 AMX_CHECK enum amx_status trainers_start(const struct trainers_config *config, struct trainers **out,
                                          struct amx_error *err);
 /* Stops at the next batch; running runs go back to queued without having used up an attempt. Needs the writer alive.
- * All other functions may still be called until trainers_free. NULL allowed in both. */
-void trainers_stop(struct trainers *trainers);
+ * All other functions may still be called until trainers_free. NULL allowed in both. False: a thread has not come to its
+ * next batch within seconds (a busy machine gives it no time) and lives on; then nothing it uses may be freed, and the
+ * next start puts its run in order. */
+bool trainers_stop(struct trainers *trainers);
 void trainers_free(struct trainers *trainers);
 
 /* There may be something to do: call after the COMMIT that queued a run. Any thread. */

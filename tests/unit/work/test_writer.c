@@ -67,7 +67,8 @@ static void setup(struct bench *b, size_t queue_limit)
 
 static void teardown(struct bench *b)
 {
-    writer_stop(b->writer);
+    writer_halt(b->writer);
+    writer_free(b->writer);
     store_close(b->store);
     remove_files(b);
 }
@@ -674,7 +675,8 @@ TEST(writer_counts_right_from_many_threads)
         unknown += labellers[i].unknown;
     }
     CHECK_INT(written + unknown, THREADS * EACH);
-    writer_stop(b.writer);
+    writer_halt(b.writer);
+    writer_free(b.writer);
     b.writer = NULL;
     CHECK_INT(projects_get(store_writer(b.store), b.project, &row, &b.err), AMX_OK);
     CHECK_INT(row.counts.labels, written);
