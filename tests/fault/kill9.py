@@ -14,6 +14,7 @@ import contextlib
 import http.client
 import random
 import sqlite3
+import subprocess
 import sys
 import tempfile
 import threading
@@ -179,7 +180,10 @@ def one_file(binary, cycles, rng, control=None):
             incremental, ledger.seen, ledger.last_seq = ledger.seen, {}, 0
             read_feed(server, ledger, 0)
             counts = server.must("GET", "/v1/projects/k")["counts"]
-            end, _ = server.stop()
+            try:
+                end, _ = server.stop()
+            except subprocess.TimeoutExpired:
+                end = -1
         whole = check_file(db)
     return {
         "kills": cycles, "acked": len(ledger.acked),
