@@ -286,6 +286,22 @@ static enum amx_status list_tables(struct db *db, struct buf *out, struct amx_er
     return status;
 }
 
+/* quick_check tells of pages that could not be read as of damage. They are none: the next time they may be readable. */
+static enum amx_status status_of_check(const char *told)
+{
+    static const char mark[] = "error code=";
+    enum { PRIMARY = 0xff, NO_MEMORY = 7, DAMAGED = 11, NO_MEMORY_READING = 3082 }; /* codes of SQLite */
+
+    for (const char *at = strstr(told, mark); at != NULL; at = strstr(at + 1, mark)) {
+        long code = strtol(at + sizeof mark - 1, NULL, 10);
+        if (code == NO_MEMORY || code == NO_MEMORY_READING)
+            return AMX_NO_MEMORY;
+        if ((code & PRIMARY) != DAMAGED)
+            return AMX_IO;
+    }
+    return strstr(told, "failed to get page") != NULL ? AMX_IO : AMX_CORRUPT;
+}
+
 static enum amx_status check_table(struct db *db, const char *table, struct amx_error *err)
 {
     DB_STMT(s);
@@ -295,7 +311,7 @@ static enum amx_status check_table(struct db *db, const char *table, struct amx_
         return status;
     db_bind_string(s, 1, table);
     if ((status = db_one(s, NULL, err)) == AMX_OK && strcmp(db_text(s, 0).bytes, "ok") != 0)
-        status = error_set(err, AMX_CORRUPT, "quick_check of %s: %s", table, db_text(s, 0).bytes);
+        status = error_set(err, status_of_check(db_text(s, 0).bytes), "quick_check of %s: %s", table, db_text(s, 0).bytes);
     return status;
 }
 
@@ -311,7 +327,7 @@ enum amx_status store_check(struct store *store, const bool *stop, struct amx_er
     for (size_t at = 0; status == AMX_OK && at < tables.n; at += strlen(tables.bytes + at) + 1) {
         if (stop != NULL && __atomic_load_n(stop, __ATOMIC_ACQUIRE))
             status = error_set(err, AMX_CANCELLED, "the check was not finished");
-        else if ((status = check_table(db, tables.bytes + at, err)) == AMX_CORRUPT)
+        else if ((status = check_table(db, tables.bytes + at, err)) == AMX_CORRUPT || status == AMX_IO)
             status = check_table(db, tables.bytes + at, err); /* memory that was out for a moment reads like damage */
     }
     store_reader_put(store, db);
