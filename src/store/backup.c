@@ -95,7 +95,8 @@ static enum amx_status verify(const char *path, struct copying *copying, struct 
         if (status == AMX_OK)
             status = db_one(s, NULL, err);
         if (status == AMX_OK && strcmp(db_text(s, 0).bytes, "ok") != 0)
-            status = error_set(err, AMX_CORRUPT, "the copy is not sound: %s", db_text(s, 0).bytes);
+            status = error_set(err, store_status_of_check(db_text(s, 0).bytes), "the copy is not sound: %s",
+                               db_text(s, 0).bytes);
         db_release(&s);
         put_away(copying, db);
     }

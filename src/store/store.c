@@ -286,8 +286,7 @@ static enum amx_status list_tables(struct db *db, struct buf *out, struct amx_er
     return status;
 }
 
-/* quick_check tells of pages that could not be read as of damage. They are none: the next time they may be readable. */
-static enum amx_status status_of_check(const char *told)
+enum amx_status store_status_of_check(const char *told)
 {
     static const char mark[] = "error code=";
     enum { PRIMARY = 0xff, NO_MEMORY = 7, DAMAGED = 11, NO_MEMORY_READING = 3082 }; /* codes of SQLite */
@@ -311,7 +310,7 @@ static enum amx_status check_table(struct db *db, const char *table, struct amx_
         return status;
     db_bind_string(s, 1, table);
     if ((status = db_one(s, NULL, err)) == AMX_OK && strcmp(db_text(s, 0).bytes, "ok") != 0)
-        status = error_set(err, status_of_check(db_text(s, 0).bytes), "quick_check of %s: %s", table, db_text(s, 0).bytes);
+        status = error_set(err, store_status_of_check(db_text(s, 0).bytes), "quick_check of %s: %s", table, db_text(s, 0).bytes);
     return status;
 }
 

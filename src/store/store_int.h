@@ -49,4 +49,8 @@ AMX_CHECK enum amx_status schema_check(struct db *db, int *version, struct amx_e
 /* Runs the migrations that are missing, each in a transaction of its own. */
 AMX_CHECK enum amx_status schema_migrate(struct db *db, int version, struct amx_error *err);
 
+/* quick_check tells of pages that could not be read, or for which there was no memory, as of damage. They are none: the
+ * next time they may be readable. AMX_NO_MEMORY, AMX_IO or AMX_CORRUPT. */
+enum amx_status store_status_of_check(const char *told);
+
 #endif
