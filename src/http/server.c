@@ -407,6 +407,8 @@ void http_server_stop(struct http_server *server, unsigned drain_ms)
         connections_shutdown_all(server);
     }
     suspend_wake_all(server);
+    /* A request between two waits may suspend itself once more; when all have ended, none can. */
+    (void)wait_for_zero(&server->n_requests, LAST_WAIT_MS);
     if (!wait_for_zero(&server->n_suspended, LAST_WAIT_MS)) {
         /* Stopping now would abort the process and leave the rest of the shutdown undone. */
         log_error("suspended requests were never resumed; the server is left as it is",
