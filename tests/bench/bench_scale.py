@@ -225,5 +225,5 @@ def part_memory(bench):
     against_estimate(bench, "memory", "p", {"epochs": 1}, False)
     for end in ("", "-wal", "-shm"):
         (bench.folder / f"memory.db{end}").unlink(missing_ok=True)
-    fill(bench, "many", 16, 200, int(100_000 * SCALE), int(20_000 * SCALE), PER)
+    fill(bench, "many", 16, 200, int(100_000 * SCALE), int(10_000 * SCALE), PER)
     against_estimate(bench, "many", "p", {"epochs": 1, "hidden": [32], "annotator_embedding": 8}, True)
