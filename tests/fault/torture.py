@@ -156,6 +156,25 @@ def check_next(target, request, right, k):
         raise Wrong(f"k={k}: the next request: {status}, not {right}: {target.text[:300]}")
 
 
+def fail_each(target, request, rng, ks, right):
+    """Every k, alone and from it on; how many blocks stay."""
+    control, before = target.control, target.settled("live_blocks")
+    for k in ks:
+        for times in (1, 0):
+            control.allocs, control.alloc_fired, control.alloc_times = 0, 0, times
+            control.alloc_first = k
+            status = target.send(request)
+            control.alloc_first = 0
+            target.check_alive(k)
+            if status not in (right, 503, 0):
+                raise Wrong(f"k={k} times={times}: status {status}, not {right}, 503 or none: {target.text[:200]}")
+        if rng.random() < 0.2:
+            check_next(target, request, right, k)
+    target.check_alive("all")
+    check_next(target, request, right, "all")
+    return target.settled("live_blocks") - before
+
+
 def torture_request(target, request, rng, sample):
     """(allocations, tried) or Wrong."""
     control = target.control
@@ -173,25 +192,12 @@ def torture_request(target, request, rng, sample):
     for _ in range(2 * len(ks)):
         target.send(request)
     plain = target.settled("live_blocks") - before
-    before, tried = target.settled("live_blocks"), 0
-    for k in ks:
-        for times in (1, 0):
-            control.allocs, control.alloc_fired, control.alloc_times = 0, 0, times
-            control.alloc_first = k
-            status = target.send(request)
-            control.alloc_first = 0
-            tried += 1
-            target.check_alive(k)
-            if status not in (right, 503, 0):
-                raise Wrong(f"k={k} times={times}: status {status}, not {right}, 503 or none: {target.text[:200]}")
-        if rng.random() < 0.2:
-            check_next(target, request, right, k)
-    target.check_alive("all")
-    check_next(target, request, right, "all")
-    left = target.settled("live_blocks") - before
-    if left > max(plain, 0) * 1.3 + SLACK_BLOCKS:
-        raise Wrong(f"{left} blocks stay after {tried} failures, {plain} after as many requests without")
-    return total, tried
+    most = max(plain, 0) * 1.3 + SLACK_BLOCKS
+    left = fail_each(target, request, rng, ks, right)
+    # What the server keeps for a while (a view of a model) may have gone before and come back since; a leak grows again.
+    if left > most and (left := fail_each(target, request, rng, ks, right)) > most:
+        raise Wrong(f"{left} blocks stay after {2 * len(ks)} failures, twice, {plain} after as many requests without")
+    return total, 2 * len(ks)
 
 
 TRAINING = ("POST", P + "/training-runs", {"settings": {"epochs": 2, "hidden": [4]}}, None)
