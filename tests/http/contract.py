@@ -13,6 +13,7 @@ import os
 import re
 import sys
 import urllib.parse
+from pathlib import Path
 
 import jsonschema
 
@@ -242,13 +243,9 @@ class Contract:
 def route_tables(root=ROOT):
     """(method, pattern, set of scopes) of every route in src/endpoints, read from the tables in the source."""
     row = re.compile(r'\.method\s*=\s*"([A-Z]+)"\s*,\s*\.pattern\s*=\s*((?:"[^"]*"\s*)+),(.*?)\}', re.S)
-    folder = os.path.join(root, "src", "endpoints")
     routes = []
-    for name in sorted(os.listdir(folder)):
-        if not name.endswith(".c"):
-            continue
-        with open(os.path.join(folder, name), encoding="utf-8") as f:
-            source = f.read()
+    for path in sorted(Path(root, "src", "endpoints").rglob("*.c")):
+        name, source = path.name, path.read_text(encoding="utf-8")
         for table in re.findall(r"struct http_route \w+_routes\[\] = \{(.*?)\n\};", source, re.S):
             found = row.findall(table)
             assert len(found) == table.count(".method"), name + " has a route that this cannot read"

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import tempfile
 import unittest
+from pathlib import Path
 
 import openapi_json
 import synth
@@ -110,13 +111,7 @@ class Document(unittest.TestCase):
                         CONTRACT.validate(entry["schema"], example, "%s %s %s" % (method, template, media_type), close)
 
     def test_problem_types_are_those_of_the_program(self):
-        source = ""
-        for room in ("endpoints", "http"):
-            folder = os.path.join(ROOT, "src", room)
-            for name in os.listdir(folder):
-                if name.endswith(".c"):
-                    with open(os.path.join(folder, name), encoding="utf-8") as f:
-                        source += f.read()
+        source = "".join(p.read_text(encoding="utf-8") for room in ("endpoints", "http") for p in Path(ROOT, "src", room).rglob("*.c"))
         types = CONTRACT.resolved["components"]["schemas"]["ProblemType"]["enum"]
         for slug in types:
             self.assertIn('"%s"' % slug.rsplit("/", 1)[1], source, slug)
