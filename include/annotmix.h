@@ -212,7 +212,8 @@ struct amx_fit_report {
 
 struct amx_model; /* immutable after fit or decode; any number of threads may read it */
 
-/* Bytes that amx_fit will hold besides the data; SIZE_MAX when it does not fit in size_t. */
+/* Bytes that amx_fit will hold besides the data; SIZE_MAX when it does not fit in size_t, or, with errno ENOMEM, when
+ * there was no memory to count the rows. */
 AMX_API size_t amx_fit_memory(const struct amx_data *data, const struct amx_fit_options *options);
 
 /* Trains. AMX_NOTHING, AMX_NOT_FINITE, AMX_CANCELLED, AMX_INVALID and AMX_NO_MEMORY as described above.

@@ -1,6 +1,7 @@
 /* run_queue.c - see run_queue.h. */
 #include "run_queue.h"
 
+#include <errno.h>
 #include <stdlib.h>
 
 #include "crowd/reliability.h"
@@ -94,8 +95,11 @@ static enum amx_status check_memory(struct db *db, int64_t project_id, const str
     /* Each has given a label. */
     int64_t annotators =
         project.counts.annotators < project.counts.labels ? project.counts.annotators : project.counts.labels;
+    errno = 0; /* see amx_fit_memory */
     size_t bytes = least_memory(request, project.feature_dim, project.n_classes, (size_t)annotators);
-    if (bytes > memory_bytes)
+    if (bytes == SIZE_MAX && errno == ENOMEM)
+        status = error_set(err, AMX_NO_MEMORY, "out of memory");
+    else if (bytes > memory_bytes)
         status = error_set(err, AMX_TOO_LARGE,
                            "The run needs at least %zu MiB of memory, with %zu classes and %lld annotators; the limit "
                            "is %zu MiB (--run-memory).",

@@ -4,6 +4,7 @@
  * run_model.c. Every way out writes the run's end: succeeded, failed with a sentence, cancelled, or back to the queue
  * when the service stops. If even that cannot be written (disk full), the row stays `running` and the next start puts
  * it in order. */
+#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -217,9 +218,12 @@ static enum amx_status fit(struct run_work *work, const struct training_data *da
     size_t bytes;
     enum amx_status status;
 
+    errno = 0; /* see amx_fit_memory */
     if (!size_add(&bytes, amx_fit_memory(&data->data, &options), training_data_bytes(data)) ||
         !size_add(&bytes, bytes, reliability_memory(data->data.n_annotators, data->data.n_classes)))
         bytes = SIZE_MAX;
+    if (bytes == SIZE_MAX && errno == ENOMEM)
+        return error_set(err, AMX_NO_MEMORY, "Out of memory.");
     if ((status = run_work_reserve(work, bytes, err)) != AMX_OK)
         return status;
     if (run_work_is_cancelled(work))
