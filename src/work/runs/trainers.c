@@ -26,6 +26,7 @@ enum {
     RETRY_MS = 50,
     TROUBLE_MS = 2000,
     STOP_TRIES = 100,
+    START_TRIES = 20,
     STOP_WAIT_MS = 3000,
     STOP_AGAIN_MS = 500 /* asked a second time */
 };
@@ -56,13 +57,14 @@ static void pause_locked(struct trainers *t, int ms)
     (void)pthread_cond_timedwait(&t->changed, &t->mu, &until); /* woken or time over: both are fine */
 }
 
-enum amx_status trainers_write(struct trainers *t, struct write_job *job, struct amx_error *err)
+/* most: how often to try while nothing stops; 0: until it is done. */
+static enum amx_status write_at_most(struct trainers *t, struct write_job *job, int most, struct amx_error *err)
 {
     enum amx_status status;
 
-    for (int tries = 0;; tries++) {
+    for (int tries = 1;; tries++) {
         status = writer_run(t->config.writer, job);
-        if (status != AMX_BUSY || (trainers_stopping(t) && tries >= STOP_TRIES))
+        if (status != AMX_BUSY || (trainers_stopping(t) && tries > STOP_TRIES) || tries == most)
             break;
         (void)pthread_mutex_lock(&t->mu);
         pause_locked(t, RETRY_MS);
@@ -75,6 +77,11 @@ enum amx_status trainers_write(struct trainers *t, struct write_job *job, struct
             (void)error_set(err, status, "The write failed: %s.", amx_status_text(status));
     }
     return status;
+}
+
+enum amx_status trainers_write(struct trainers *t, struct write_job *job, struct amx_error *err)
+{
+    return write_at_most(t, job, 0, err);
 }
 
 enum amx_status trainers_write_end(struct trainers *t, struct write_job *job, struct amx_error *err)
@@ -211,7 +218,8 @@ static enum amx_status recovery_apply(struct db *db, struct write_job *job)
 static enum amx_status recover(struct trainers *t, struct amx_error *err)
 {
     struct recovery r = {.job = {.apply = recovery_apply}};
-    enum amx_status status = trainers_write(t, &r.job, err);
+    /* A start that cannot write must say so and end. */
+    enum amx_status status = write_at_most(t, &r.job, START_TRIES, err);
 
     if (status == AMX_OK && r.requeued + r.failed + r.deleted > 0)
         log_info("interrupted training was put in order", LOG_INT("requeued", r.requeued), LOG_INT("failed", r.failed),
