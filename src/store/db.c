@@ -24,7 +24,7 @@
 enum {
     TABLE_START = 128, /* slots; a power of two */
     BUSY_MS = 5000,
-    TRUNCATE_BUSY_MS = 100,          /* a TRUNCATE checkpoint waits this long for readers, then gives up */
+    TRUNCATE_BUSY_MS = 250,          /* a TRUNCATE checkpoint waits this long for readers, then gives up */
     LENGTH_LIMIT = 64 * 1024 * 1024, /* of any text or blob: a chunk of a model is 4 MiB */
     SQL_LIMIT = 1024 * 1024,
     VARIABLES_LIMIT = 256

@@ -12,7 +12,7 @@
  * corrupt database makes it read-only for good. After a failed fsync nothing more is written by this process (the
  * kernel may have dropped the pages and would call the next fsync a success): `fatal` tells the service to end with 75.
  *
- * Checkpoints run here: PASSIVE when the WAL has grown by 16 MiB, with a short wait for readers when it is over 64 MiB,
+ * Checkpoints run here: PASSIVE when the WAL has grown by 16 MiB, with a short wait for readers when it is over 32 MiB,
  * and TRUNCATE when nothing came for a second. So does the work for idle time (purges), one small transaction at a
  * time.
  *
@@ -46,7 +46,7 @@ enum {
     PROBE_MS = 5000,     /* how often a full disk is tried */
     PROBE_BYTES = 256 * 1024,
     CHECKPOINT_BYTES = 16 * 1024 * 1024,
-    LONG_WAL_BYTES = 64 * 1024 * 1024,
+    LONG_WAL_BYTES = 32 * 1024 * 1024,
     IDLE_FUNCTIONS = 4
 };
 

@@ -68,7 +68,7 @@ class Load:
             is_label = rng.random() < 0.3
             body = predict
             if is_label:
-                body = json.dumps({"instance": f"i{rng.randrange(N_INSTANCES)}", "annotator": f"a{number}-{rng.randrange(20)}",
+                body = json.dumps({"instance": f"i{rng.randrange(N_INSTANCES)}", "annotator": f"a{number}-{rng.randrange(2)}",
                                    "class": rng.choice(CLASSES)})
             begun = time.monotonic()
             try:
