@@ -10,7 +10,8 @@
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdlib.h>
-#include <time.h>
+
+#include "now.h"
 
 enum {
     LOOKS = 4000, /* before a thread goes to sleep, some 50 us */
@@ -35,14 +36,6 @@ struct crew {
     bool running; /* crew_run is under way */
     double alone_until;
 };
-
-static double now(void)
-{
-    struct timespec t;
-
-    (void)clock_gettime(CLOCK_MONOTONIC, &t); /* cannot fail with this clock */
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static int state_of(const struct crew *crew)
 {
@@ -138,7 +131,7 @@ static void run_both(void (*job)(void *context, int part), void *context)
 
 static void run_together(struct crew *crew, void (*job)(void *context, int part), void *context)
 {
-    double start = now(), half, end;
+    double start = amx_now(), half, end;
 
     crew->job = job;
     crew->context = context;
@@ -149,9 +142,9 @@ static void run_together(struct crew *crew, void (*job)(void *context, int part)
         job(context, 1);
         return;
     }
-    half = now();
+    half = amx_now();
     wait_while(crew, TAKEN);
-    end = now();
+    end = amx_now();
     if (end - half > half - start)
         crew->alone_until = end + ALONE * (end - start);
 }
@@ -163,7 +156,7 @@ void crew_run(struct crew *crew, void (*job)(void *context, int part), void *con
         return;
     }
     crew->running = true;
-    if (now() < crew->alone_until)
+    if (amx_now() < crew->alone_until)
         run_both(job, context);
     else
         run_together(crew, job, context);

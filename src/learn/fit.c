@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "now.h"
 #include "settings.h"
 #include "status.h"
 
@@ -233,7 +234,7 @@ static void fill_report(const struct fit *fit, struct amx_fit_report *report)
     report->labels_used = fit->data.n_labels;
     report->instances_used = fit->data.n_rows;
     report->labels_per_second = fit->step_labels / fmax(fit->step_seconds, 1e-9);
-    report->seconds = fit_now() - fit->started;
+    report->seconds = amx_now() - fit->started;
     report->epochs = fit->settings.epochs;
     report->loss_curve = fit->curve;
 }
@@ -300,7 +301,7 @@ enum amx_status amx_fit(const struct amx_data *data, const struct amx_fit_option
     if (status != AMX_OK)
         return status;
     memset(&fit, 0, sizeof fit);
-    fit.started = fit_now();
+    fit.started = amx_now();
     fit.given = data;
     fit.options = options;
     fit.method = method_find(options->method);

@@ -70,7 +70,6 @@ struct training {
 enum amx_status fit_train(struct fit *fit, struct workspace *workspace, const struct training *training);
 /* Runs the phase's tasks on up to options->threads threads, with this one; false when one failed (fit->status). */
 bool fit_run(struct fit *fit, struct phase *phase);
-double fit_now(void);
 
 enum {
     CONSENSUS_FOLDS = 5 /* inner folds behind a consensus prior */

@@ -8,23 +8,15 @@
  * ends it before the parameters are touched. */
 #include <math.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "blas.h"
 #include "crew.h"
 #include "fit.h"
+#include "now.h"
 #include "radam.h"
 #include "settings.h"
 
 #define PROGRESS_SECONDS 0.05
-
-double fit_now(void)
-{
-    struct timespec t;
-
-    (void)clock_gettime(CLOCK_MONOTONIC, &t); /* cannot fail with this clock */
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 /* ---- progress ---------------------------------------------------------------------------------------------------- */
 
@@ -58,7 +50,7 @@ struct epoch {
 static void after_batch(struct fit *fit, const struct training *training, const struct epoch *epoch, size_t batches)
 {
     const size_t n = training->plan->n_batches;
-    double time = fit_now();
+    double time = amx_now();
 
     if (fit->options->progress == NULL)
         return;
@@ -73,7 +65,7 @@ static void after_batch(struct fit *fit, const struct training *training, const 
 static void after_epoch(struct fit *fit, const struct training *training, const struct epoch *epoch, double loss)
 {
     const int task = training->task;
-    double time = fit_now();
+    double time = amx_now();
 
     pthread_mutex_lock(&fit->mutex);
     if (task < fit->members)
@@ -142,7 +134,7 @@ enum amx_status fit_train(struct fit *fit, struct workspace *workspace, const st
     workspace_seed(workspace, fit->options->seed, training->stream, training->member->n_rows);
     if (method->prepare != NULL && (status = method->prepare(workspace)) != AMX_OK)
         return status;
-    epoch.loop_started = fit_now();
+    epoch.loop_started = amx_now();
     for (; epoch.number < fit->settings.epochs && status == AMX_OK; epoch.number++) {
         if (__atomic_load_n(&fit->stop, __ATOMIC_RELAXED))
             break;
@@ -150,7 +142,7 @@ enum amx_status fit_train(struct fit *fit, struct workspace *workspace, const st
     }
     if (training->task < fit->members) {
         pthread_mutex_lock(&fit->mutex);
-        fit->step_seconds += fit_now() - epoch.loop_started;
+        fit->step_seconds += amx_now() - epoch.loop_started;
         fit->step_labels += epoch.labels;
         pthread_mutex_unlock(&fit->mutex);
     }

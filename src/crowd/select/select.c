@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "select_int.h"
 #include "learn/status.h"
+#include "select_int.h"
 
 static const char *const STATES[] = {"finished", "dropped", "failed", "unjudged"};
 

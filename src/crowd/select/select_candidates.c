@@ -12,8 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "select_int.h"
 #include "learn/rng.h"
+#include "select_int.h"
 
 enum {
     STREAM_SHIFT = 0x5301, /* purpose of the random stream; not one of a fit's */

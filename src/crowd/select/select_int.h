@@ -67,6 +67,5 @@ enum amx_status select_search(const struct select_ground *ground, const struct s
                               struct select_outcome *out, struct amx_error *err);
 /* The part of the whole that the search is, for progress: 0..1. */
 double select_search_part(const struct select_options *options);
-double select_now(void); /* monotonic seconds */
 
 #endif

@@ -9,10 +9,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "select_int.h"
 #include "learn/batch.h"
 #include "learn/rng.h"
 #include "learn/status.h"
+#include "select_int.h"
 
 enum {
     STREAM_FOLDS = 0x5302, /* purpose of the random stream; not one of a fit's */

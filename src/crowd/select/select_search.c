@@ -15,8 +15,9 @@
 #include <string.h>
 #include <time.h>
 
-#include "select_int.h"
+#include "learn/now.h"
 #include "learn/status.h"
+#include "select_int.h"
 
 #define NAP_SECONDS    0.005
 #define REPORT_SECONDS 0.1
@@ -66,14 +67,6 @@ struct search {
     struct amx_error error, first_error;
 };
 
-double select_now(void)
-{
-    struct timespec t;
-
-    (void)clock_gettime(CLOCK_MONOTONIC, &t); /* cannot fail with this clock */
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 static bool by_fits(const struct search *s)
 {
     return s->options->budget_fits > 0;
@@ -81,7 +74,7 @@ static bool by_fits(const struct search *s)
 
 static double elapsed(const struct search *s)
 {
-    return select_now() - s->begun;
+    return amx_now() - s->begun;
 }
 
 /* ---- progress ---------------------------------------------------------------------------------------------------- */
@@ -200,7 +193,7 @@ static void judge_one(struct trainer *trainer, size_t index, int threads)
     struct amx_fit_options fit;
     struct select_candidate judged;
     struct amx_error err;
-    double begun = select_now();
+    double begun = amx_now();
     enum amx_status status;
 
     memset(&err, 0, sizeof err);
@@ -213,7 +206,7 @@ static void judge_one(struct trainer *trainer, size_t index, int threads)
     fit.progress = on_fit_progress;
     fit.context = trainer;
     status = select_judge(s->ground, s->rung, &fit, &judged, &err);
-    judged.rung_seconds = (select_now() - begun) * threads;
+    judged.rung_seconds = (amx_now() - begun) * threads;
     judged.seconds += judged.rung_seconds;
     if (status == AMX_OK)
         judged.state = SELECT_DROPPED; /* until the last rung is known */
@@ -283,7 +276,7 @@ static void wait_for_trainers(struct search *s)
     pthread_mutex_lock(&s->mutex);
     while (any_started_locked(s)) {
         struct timespec until;
-        double at = select_now() + NAP_SECONDS;
+        double at = amx_now() + NAP_SECONDS;
 
         until.tv_sec = (time_t)at;
         until.tv_nsec = (long)((at - floor(at)) * 1e9);
@@ -556,7 +549,7 @@ enum amx_status select_search(const struct select_ground *ground, const struct s
     s.ground = ground;
     s.options = ground->options;
     s.source = source;
-    s.begun = select_now();
+    s.begun = amx_now();
     s.n_trainers = (size_t)s.options->threads;
     if (!conditions_init(&s))
         return amx_fail_memory(err);
