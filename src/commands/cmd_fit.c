@@ -17,9 +17,9 @@
 #include "progress_bar.h"
 #include "util/error.h"
 #include "util/jsonx.h"
-#include "work/runs/auto_fit.h"
 #include "work/judge/calibrate.h"
 #include "work/judge/evaluate.h"
+#include "work/runs/auto_fit.h"
 #include "work/runs/run_request.h"
 
 enum {

@@ -18,8 +18,8 @@
 #include "util/error.h"
 #include "util/jsonx.h"
 #include "util/log.h"
-#include "work/snapshots.h"
 #include "work/runs/trainers.h"
+#include "work/snapshots.h"
 
 /* ---- a project as clients see it ---- */
 

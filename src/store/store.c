@@ -310,7 +310,8 @@ static enum amx_status check_table(struct db *db, const char *table, struct amx_
         return status;
     db_bind_string(s, 1, table);
     if ((status = db_one(s, NULL, err)) == AMX_OK && strcmp(db_text(s, 0).bytes, "ok") != 0)
-        status = error_set(err, store_status_of_check(db_text(s, 0).bytes), "quick_check of %s: %s", table, db_text(s, 0).bytes);
+        status = error_set(err, store_status_of_check(db_text(s, 0).bytes), "quick_check of %s: %s", table,
+                           db_text(s, 0).bytes);
     return status;
 }
 

@@ -17,9 +17,9 @@
 #include "util/clock.h"
 #include "work/backups.h"
 #include "work/catalog.h"
+#include "work/runs/trainers.h"
 #include "work/service.h"
 #include "work/snapshots.h"
-#include "work/runs/trainers.h"
 #include "work/writer.h"
 
 enum {

@@ -15,8 +15,8 @@
 #include "work/backups.h"
 #include "work/catalog.h"
 #include "work/metrics.h"
-#include "work/snapshots.h"
 #include "work/runs/trainers.h"
+#include "work/snapshots.h"
 #include "work/writer.h"
 
 enum {

@@ -14,8 +14,8 @@
 #include "store/models.h"
 #include "store/store.h"
 #include "util/error.h"
-#include "work/runs/label_model.h"
 #include "work/name_index.h"
+#include "work/runs/label_model.h"
 
 enum {
     TRIES = 5

@@ -8,10 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "agreement_view.h"
-#include "answers.h"
 #include "endpoints/auth.h"
-#include "background.h"
+#include "endpoints/derived/agreement_view.h"
+#include "endpoints/derived/answers.h"
+#include "endpoints/derived/background.h"
 #include "endpoints/page.h"
 #include "endpoints/problem.h"
 #include "endpoints/routes.h"

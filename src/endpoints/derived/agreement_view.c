@@ -1,5 +1,5 @@
 /* agreement_view.c - see agreement_view.h. */
-#include "agreement_view.h"
+#include "endpoints/derived/agreement_view.h"
 
 #include <pthread.h>
 #include <stdlib.h>

@@ -9,7 +9,7 @@
 
 #include "annotmix.h"
 #include "crowd/agreement.h"
-#include "crowd_view_rows.h"
+#include "endpoints/derived/crowd_view_rows.h"
 #include "util/buf.h"
 #include "work/catalog.h"
 #include "work/service.h"

@@ -1,5 +1,5 @@
 /* answers.c - see answers.h. */
-#include "answers.h"
+#include "endpoints/derived/answers.h"
 
 #include <math.h>
 #include <string.h>

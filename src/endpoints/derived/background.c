@@ -1,6 +1,6 @@
 /* background.c - see background.h. The thread is detached; what keeps the server from going away under it is the
  * suspended request, for which http_server_stop waits as it waits for writes. */
-#include "background.h"
+#include "endpoints/derived/background.h"
 
 #include <pthread.h>
 #include <stdlib.h>

@@ -11,11 +11,11 @@
 #include <string.h>
 
 #include "crowd/aggregate/aggregate.h"
-#include "answers.h"
 #include "endpoints/auth.h"
-#include "background.h"
-#include "consensus_items.h"
-#include "crowd_view.h"
+#include "endpoints/derived/answers.h"
+#include "endpoints/derived/background.h"
+#include "endpoints/derived/consensus_items.h"
+#include "endpoints/derived/crowd_view.h"
 #include "endpoints/page.h"
 #include "endpoints/problem.h"
 #include "endpoints/routes.h"

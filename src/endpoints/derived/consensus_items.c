@@ -6,15 +6,15 @@
  * at most PAIR_NUMBERS numbers. An instance without features cannot be asked of the model: it gets its votes, and says
  * so by its basis. Classes appended after the model was made are unknown to it: labels of them count as votes only.
  */
-#include "consensus_items.h"
+#include "endpoints/derived/consensus_items.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "crowd/folded.h"
 #include "crowd/aggregate/majority.h"
-#include "answers.h"
+#include "crowd/folded.h"
+#include "endpoints/derived/answers.h"
 #include "store/labels.h"
 #include "util/error.h"
 #include "util/jsonx.h"

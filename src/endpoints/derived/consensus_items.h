@@ -9,7 +9,7 @@
 
 #include "annotmix.h"
 #include "crowd/consensus.h"
-#include "instance_batch.h"
+#include "endpoints/derived/instance_batch.h"
 #include "util/buf.h"
 #include "work/catalog.h"
 #include "work/snapshots.h"

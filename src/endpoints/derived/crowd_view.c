@@ -5,7 +5,7 @@
  * instance on. Limits keep one question from eating the machine: beyond MAX_CELLS numbers in the posterior or the
  * confusion matrices the view without a method falls back to agreement, and one with a method is refused.
  */
-#include "crowd_view.h"
+#include "endpoints/derived/crowd_view.h"
 
 #include <math.h>
 #include <pthread.h>

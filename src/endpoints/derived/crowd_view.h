@@ -14,7 +14,7 @@
 #include <stdint.h>
 
 #include "annotmix.h"
-#include "crowd_view_rows.h"
+#include "endpoints/derived/crowd_view_rows.h"
 #include "http/http.h"
 #include "work/catalog.h"
 #include "work/service.h"

@@ -7,8 +7,8 @@
 #include <string.h>
 
 #include "crowd/folded.h"
-#include "consensus_items.h"
-#include "crowd_view.h"
+#include "endpoints/derived/consensus_items.h"
+#include "endpoints/derived/crowd_view.h"
 #include "store/store.h"
 #include "util/error.h"
 #include "util/size.h"

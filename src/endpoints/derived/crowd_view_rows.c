@@ -1,6 +1,6 @@
 /* crowd_view_rows.c - see crowd_view_rows.h. Labels come by (instance, annotator) number, so instances are dense at
  * once; annotators are sorted and looked up. */
-#include "crowd_view_rows.h"
+#include "endpoints/derived/crowd_view_rows.h"
 
 #include <stdlib.h>
 #include <string.h>

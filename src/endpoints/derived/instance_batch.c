@@ -1,5 +1,5 @@
 /* instance_batch.c - see instance_batch.h. */
-#include "instance_batch.h"
+#include "endpoints/derived/instance_batch.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -11,9 +11,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "answers.h"
 #include "endpoints/auth.h"
-#include "predict_request.h"
+#include "endpoints/derived/answers.h"
+#include "endpoints/derived/predict_request.h"
 #include "endpoints/problem.h"
 #include "endpoints/routes.h"
 #include "store/instances.h"

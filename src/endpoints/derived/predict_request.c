@@ -5,7 +5,7 @@
  * Strings are decoded into one block that cannot move: decoding never lengthens a string, so the length of the body is
  * enough for all of them.
  */
-#include "predict_request.h"
+#include "endpoints/derived/predict_request.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -7,7 +7,7 @@
 #include <stddef.h>
 
 #include "annotmix.h"
-#include "answers.h"
+#include "endpoints/derived/answers.h"
 #include "endpoints/problem.h"
 #include "util/buf.h"
 

@@ -8,9 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "answers.h"
 #include "endpoints/auth.h"
-#include "instance_batch.h"
+#include "endpoints/derived/answers.h"
+#include "endpoints/derived/instance_batch.h"
 #include "endpoints/page.h"
 #include "endpoints/problem.h"
 #include "endpoints/routes.h"

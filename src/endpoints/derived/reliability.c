@@ -8,13 +8,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "answers.h"
 #include "endpoints/auth.h"
-#include "background.h"
-#include "instance_batch.h"
+#include "endpoints/derived/answers.h"
+#include "endpoints/derived/background.h"
+#include "endpoints/derived/instance_batch.h"
+#include "endpoints/derived/reliability_items.h"
 #include "endpoints/page.h"
 #include "endpoints/problem.h"
-#include "reliability_items.h"
 #include "endpoints/routes.h"
 #include "store/projects.h"
 #include "store/store.h"

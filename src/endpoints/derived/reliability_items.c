@@ -3,13 +3,13 @@
  * An annotator the model has not seen gets the population's reliability with evidence 0, never an error: that is what
  * the model would assume of its next label.
  */
-#include "reliability_items.h"
+#include "endpoints/derived/reliability_items.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "answers.h"
+#include "endpoints/derived/answers.h"
 #include "util/error.h"
 #include "util/jsonx.h"
 #include "util/numbers.h"

@@ -9,7 +9,7 @@
 #include <stdint.h>
 
 #include "annotmix.h"
-#include "crowd_view.h"
+#include "endpoints/derived/crowd_view.h"
 #include "store/annotators.h"
 #include "store/models.h"
 #include "util/buf.h"

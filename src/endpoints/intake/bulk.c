@@ -4,7 +4,7 @@
  * again once done() has put it into `finished`: only the list and the counts are shared, under write.mu. Batches of
  * one project come back in the order they were handed over, so errors come out in the order of lines.
  */
-#include "bulk.h"
+#include "endpoints/intake/bulk.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -3,7 +3,7 @@
  * The NDJSON answer has a line for every row and can only be sent when the whole body is read. So that memory does not
  * grow with the body, lines beyond 256 KiB go to a file without a name beside the database.
  */
-#include "bulk.h"
+#include "endpoints/intake/bulk.h"
 
 #include <errno.h>
 #include <fcntl.h>

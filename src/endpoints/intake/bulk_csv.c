@@ -12,7 +12,7 @@
 #include <string.h>
 #include <strings.h>
 
-#include "bulk.h"
+#include "endpoints/intake/bulk.h"
 #include "util/csv_rows.h"
 #include "util/error.h"
 #include "util/numbers.h"

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "bulk.h"
+#include "endpoints/intake/bulk.h"
 #include "util/error.h"
 #include "util/size.h"
 #include "util/utf8.h"

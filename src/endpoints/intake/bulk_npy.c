@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "bulk.h"
+#include "endpoints/intake/bulk.h"
 #include "util/error.h"
 #include "util/numbers.h"
 #include "util/size.h"

@@ -4,8 +4,8 @@
 #include <string.h>
 
 #include "endpoints/auth.h"
-#include "bulk.h"
 #include "endpoints/ids.h"
+#include "endpoints/intake/bulk.h"
 #include "endpoints/page.h"
 #include "endpoints/write.h"
 #include "store/instances.h"

@@ -1,5 +1,5 @@
 /* instance_answer.c - an instance as clients see it (instance_answer.h). */
-#include "instance_answer.h"
+#include "endpoints/intake/instance_answer.h"
 
 #include <stdlib.h>
 #include <string.h>

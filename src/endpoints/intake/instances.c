@@ -4,10 +4,10 @@
 #include <string.h>
 
 #include "endpoints/auth.h"
-#include "bulk.h"
 #include "endpoints/derived/consensus_items.h"
 #include "endpoints/ids.h"
-#include "instance_answer.h"
+#include "endpoints/intake/bulk.h"
+#include "endpoints/intake/instance_answer.h"
 #include "endpoints/page.h"
 #include "endpoints/write.h"
 #include "store/instances.h"

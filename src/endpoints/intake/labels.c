@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "endpoints/auth.h"
-#include "bulk.h"
+#include "endpoints/intake/bulk.h"
 #include "endpoints/page.h"
 #include "endpoints/write.h"
 #include "store/labels.h"

@@ -11,7 +11,7 @@
 #include "endpoints/page.h"
 #include "endpoints/problem.h"
 #include "endpoints/routes.h"
-#include "training_runs.h"
+#include "endpoints/training/training_runs.h"
 #include "util/buf.h"
 #include "util/error.h"
 #include "work/face_off/face_off_request.h"

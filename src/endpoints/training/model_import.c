@@ -12,10 +12,10 @@
 
 #include "endpoints/auth.h"
 #include "endpoints/idempotency.h"
-#include "models.h"
 #include "endpoints/page.h"
 #include "endpoints/problem.h"
 #include "endpoints/routes.h"
+#include "endpoints/training/models.h"
 #include "endpoints/write.h"
 #include "store/annotators.h"
 #include "util/clock.h"

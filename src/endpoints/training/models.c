@@ -4,7 +4,7 @@
  * ETag: each chunk is one short read, so a slow client holds no transaction. A model that is deleted meanwhile cuts the
  * stream, and the file's own hash tells the client that it is not whole.
  */
-#include "models.h"
+#include "endpoints/training/models.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -9,7 +9,7 @@
 
 #include "endpoints/problem.h"
 #include "endpoints/routes.h"
-#include "training_runs.h"
+#include "endpoints/training/training_runs.h"
 #include "store/store.h"
 #include "util/clock.h"
 #include "util/jsonx.h"

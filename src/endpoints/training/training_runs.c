@@ -5,7 +5,7 @@
  * the trainer wakes it at every epoch. The request is put on the list BEFORE the state is read, so no change falls
  * between. Event streams are in run_events.c.
  */
-#include "training_runs.h"
+#include "endpoints/training/training_runs.h"
 
 #include <stdio.h>
 #include <stdlib.h>

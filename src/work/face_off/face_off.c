@@ -3,7 +3,7 @@
  * Fits are numbered repeat by repeat, method by method; threads take the next number, so a face-off that is cancelled
  * has whole repeats. A fit's figures depend on data, settings, seed and folds only, never on which thread made them.
  * The folds of a repeat are those that a training run with its seed would have. */
-#include "face_off.h"
+#include "work/face_off/face_off.h"
 
 #include <math.h>
 #include <pthread.h>
@@ -13,8 +13,8 @@
 #include "util/clock.h"
 #include "util/error.h"
 #include "util/size.h"
+#include "work/face_off/face_off_int.h"
 #include "work/judge/evaluate_int.h"
-#include "face_off_int.h"
 
 enum {
     MAX_THREADS = 64

@@ -4,7 +4,7 @@
 #define WORK_FACE_OFF_FACE_OFF_INT_H
 
 #include "crowd/risks.h"
-#include "face_off.h"
+#include "work/face_off/face_off.h"
 #include "work/runs/run_request.h"
 
 /* Figures of one fit; NaN: not measured. */

@@ -1,5 +1,5 @@
 /* face_off_request.c - see face_off_request.h. */
-#include "face_off_request.h"
+#include "work/face_off/face_off_request.h"
 
 #include <stdlib.h>
 #include <string.h>

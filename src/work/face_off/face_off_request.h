@@ -11,7 +11,7 @@
 
 #include "annotmix.h"
 #include "store/runs.h"
-#include "face_off.h"
+#include "work/face_off/face_off.h"
 #include "work/runs/run_request.h"
 
 #define FACE_OFF_METHOD "face_off"

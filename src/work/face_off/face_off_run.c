@@ -10,7 +10,7 @@
 #include "util/error.h"
 #include "util/jsonx.h"
 #include "util/size.h"
-#include "face_off_request.h"
+#include "work/face_off/face_off_request.h"
 #include "work/runs/trainers_int.h"
 
 struct watch {

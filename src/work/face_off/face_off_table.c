@@ -8,7 +8,7 @@
 #include "util/error.h"
 #include "util/jsonx.h"
 #include "util/size.h"
-#include "face_off_int.h"
+#include "work/face_off/face_off_int.h"
 
 static const char *const FIGURE_NAMES[N_FIGURES] = {
     "accuracy",        "balanced_accuracy",       "log_loss", "brier", "calibration_error",

@@ -9,7 +9,7 @@
 #include "util/csv_rows.h"
 #include "util/jsonx.h"
 #include "util/numbers.h"
-#include "face_off.h"
+#include "work/face_off/face_off.h"
 
 enum {
     MAX_COLUMNS = 12,

@@ -1,11 +1,11 @@
 /* activation.c - see activation.h. */
-#include "activation.h"
+#include "work/judge/activation.h"
 
 #include <math.h>
 
 #include "util/error.h"
 #include "util/jsonx.h"
-#include "evaluate.h"
+#include "work/judge/evaluate.h"
 
 #define ERRORS_WORSE 2 /* standard errors */
 

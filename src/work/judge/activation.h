@@ -7,8 +7,8 @@
 
 #include "annotmix.h"
 #include "work/runs/run_request.h"
-#include "work/snapshots.h"
 #include "work/runs/training_data.h"
+#include "work/snapshots.h"
 
 /* if_not_worse: activated unless the active model's log-likelihood of the labels of train is higher by more than two
  * paired standard errors, both models out of fold (evaluate_compare). Where the two cannot be compared (there is no

@@ -1,7 +1,7 @@
 /* calibrate.c - see calibrate.h. A search by golden section over the logarithm of the temperature. Each point is a
  * prediction with that temperature set (exact for ensembles too, whose members are averaged after the division), on at
  * most some thousand instances, evenly spaced in the order of names: one number needs no more. */
-#include "calibrate.h"
+#include "work/judge/calibrate.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -10,7 +10,7 @@
 #include "store/instances.h"
 #include "util/error.h"
 #include "util/size.h"
-#include "evaluate_int.h"
+#include "work/judge/evaluate_int.h"
 
 enum {
     MOST_ROWS = 10000,

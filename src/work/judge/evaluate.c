@@ -2,7 +2,7 @@
  *
  * One pass over each split, piece by piece. Gold never reaches a fit from here: the model is finished when this runs.
  */
-#include "evaluate.h"
+#include "work/judge/evaluate.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -12,7 +12,7 @@
 #include "store/instances.h"
 #include "util/error.h"
 #include "util/size.h"
-#include "evaluate_int.h"
+#include "work/judge/evaluate_int.h"
 
 bool evaluate_saw_gold(const char *method, enum run_gold_use gold_use)
 {

@@ -9,7 +9,7 @@
 #include "store/instances.h"
 #include "util/error.h"
 #include "util/size.h"
-#include "evaluate_int.h"
+#include "work/judge/evaluate_int.h"
 #include "work/runs/name_table.h"
 
 /* log p_annotation of the class given, for every label of the part. */

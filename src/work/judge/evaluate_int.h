@@ -4,7 +4,7 @@
 
 #include <math.h>
 
-#include "evaluate.h"
+#include "work/judge/evaluate.h"
 
 /* The logarithm of a probability, clipped at 1e-15 like log_loss. */
 static inline double evaluate_log(float p)

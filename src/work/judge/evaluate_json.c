@@ -5,7 +5,7 @@
 #include "store/instances.h"
 #include "util/error.h"
 #include "util/jsonx.h"
-#include "evaluate.h"
+#include "work/judge/evaluate.h"
 
 static json_t *interval_json(double low, double high)
 {

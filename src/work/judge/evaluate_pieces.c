@@ -7,7 +7,7 @@
 #include "store/instances.h"
 #include "util/error.h"
 #include "util/size.h"
-#include "evaluate_int.h"
+#include "work/judge/evaluate_int.h"
 
 enum {
     PIECE_ROWS = 1024,

@@ -1,5 +1,5 @@
 /* auto_fit.c - see auto_fit.h; and a training run whose method is auto (trainers_int.h). */
-#include "auto_fit.h"
+#include "work/runs/auto_fit.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -8,8 +8,8 @@
 #include "crowd/reliability.h"
 #include "util/error.h"
 #include "util/size.h"
-#include "selection_json.h"
-#include "trainers_int.h"
+#include "work/runs/selection_json.h"
+#include "work/runs/trainers_int.h"
 
 enum {
     MAX_THREADS = 64

@@ -5,8 +5,8 @@
 #include <jansson.h>
 
 #include "crowd/select/select.h"
-#include "run_request.h"
-#include "training_data.h"
+#include "work/runs/run_request.h"
+#include "work/runs/training_data.h"
 
 /* What select_fit is asked for. Gold of the valid part goes in only with select: valid, and then into a copy of the
  * rows that have it; gold of test has no way in. */

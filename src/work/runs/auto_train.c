@@ -12,8 +12,8 @@
 #include "util/error.h"
 #include "util/log.h"
 #include "work/catalog.h"
-#include "run_queue.h"
-#include "trainers_int.h"
+#include "work/runs/run_queue.h"
+#include "work/runs/trainers_int.h"
 
 struct entry {
     int64_t project_id;

@@ -1,5 +1,5 @@
 /* label_model.c - see label_model.h. Every size is checked against the number of bytes before anything is believed. */
-#include "label_model.h"
+#include "work/runs/label_model.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -2,7 +2,7 @@
  *
  * The method gives the posterior of every instance and a figure per annotator. Confusion matrices, and how many of an
  * annotator's labels speak of each class, are counted from the posterior (crowd/reliability.h). */
-#include "label_run.h"
+#include "work/runs/label_run.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -14,8 +14,8 @@
 #include "util/jsonx.h"
 #include "util/size.h"
 #include "work/judge/evaluate.h"
-#include "label_model.h"
-#include "run_result.h"
+#include "work/runs/label_model.h"
+#include "work/runs/run_result.h"
 
 static void *array(size_t n, size_t size)
 {

@@ -2,7 +2,7 @@
 #ifndef WORK_RUNS_LABEL_RUN_H
 #define WORK_RUNS_LABEL_RUN_H
 
-#include "trainers_int.h"
+#include "work/runs/trainers_int.h"
 
 /* Bytes that label_run will hold besides the data; SIZE_MAX when it does not fit in size_t. */
 size_t label_run_memory(const struct training_data *data);

@@ -1,6 +1,6 @@
 /* name_table.c - open addressing, linear probing, at most half full, doubled when it is not. For one thread, for
  * names of files an operator gave: no defence against chosen collisions is needed (name_index.h has one). */
-#include "name_table.h"
+#include "work/runs/name_table.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -9,8 +9,8 @@
 #include "work/judge/activation.h"
 #include "work/judge/calibrate.h"
 #include "work/judge/evaluate.h"
-#include "run_result.h"
-#include "trainers_int.h"
+#include "work/runs/run_result.h"
+#include "work/runs/trainers_int.h"
 
 char *run_curve_text(const double *curve, size_t n)
 {

@@ -1,5 +1,5 @@
 /* run_queue.c - see run_queue.h. */
-#include "run_queue.h"
+#include "work/runs/run_queue.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -57,7 +57,8 @@ static enum amx_status check_gold(struct db *db, int64_t project_id, const char 
 }
 
 /* What the method needs for two instances with a label each, and the figures of annotators after it: weights and all
- * that grows with classes and annotators. What grows with instances is added when the data are read, before the run begins to train. */
+ * that grows with classes and annotators. What grows with instances is added when the data are read, before the run
+ * begins to train. */
 static size_t least_memory(const struct run_request *request, size_t n_features, size_t n_classes, size_t n_annotators)
 {
     static const uint32_t first_second[] = {0, 1}, first[] = {0, 0};
@@ -132,7 +133,8 @@ static enum amx_status insert(struct db *db, int64_t project_id, const struct ru
 }
 
 enum amx_status run_queue_add(struct db *db, int64_t project_id, const struct run_request *request,
-                              const struct run_limits *limits, bool by_rule, struct run_queued *out, struct amx_error *err)
+                              const struct run_limits *limits, bool by_rule, struct run_queued *out,
+                              struct amx_error *err)
 {
     char *settings = run_request_settings_text(request);
     struct run_spec spec;

@@ -8,7 +8,7 @@
 #include <stdint.h>
 
 #include "annotmix.h"
-#include "run_request.h"
+#include "work/runs/run_request.h"
 
 struct db;
 

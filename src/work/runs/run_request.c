@@ -1,13 +1,13 @@
 /* run_request.c - see run_request.h. The top level of a request: one layer over another, then what several fields
  * together must keep to. Settings are in run_request_settings.c, methods in run_request_methods.c. */
-#include "run_request.h"
+#include "work/runs/run_request.h"
 
 #include <string.h>
 
 #include "crowd/select/select.h"
 #include "util/error.h"
 #include "util/jsonx.h"
-#include "run_request_int.h"
+#include "work/runs/run_request_int.h"
 
 #define MAX_SEED           ((INT64_C(1) << 53) - 1)
 #define BUDGET_SECONDS     300.0

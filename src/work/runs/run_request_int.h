@@ -3,7 +3,7 @@
 #ifndef WORK_RUNS_RUN_REQUEST_INT_H
 #define WORK_RUNS_RUN_REQUEST_INT_H
 
-#include "run_request.h"
+#include "work/runs/run_request.h"
 
 /* ---- run_request_methods.c ---- */
 /* The static name of a method that a project with so many features can train; AMX_INVALID with pointer and what would

@@ -6,7 +6,7 @@
 
 #include "util/error.h"
 #include "util/jsonx.h"
-#include "run_request_int.h"
+#include "work/runs/run_request_int.h"
 
 enum {
     EXACT_DIGITS = 17

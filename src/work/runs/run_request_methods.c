@@ -4,7 +4,7 @@
 
 #include "crowd/aggregate/aggregate.h"
 #include "util/jsonx.h"
-#include "run_request_int.h"
+#include "work/runs/run_request_int.h"
 
 static const char AUTO[] = "auto";
 

@@ -5,7 +5,7 @@
 
 #include "util/error.h"
 #include "util/jsonx.h"
-#include "run_request_int.h"
+#include "work/runs/run_request_int.h"
 
 static const struct amx_setting_field *find_field(const char *name)
 {

@@ -1,5 +1,5 @@
 /* run_result.c - see run_result.h. Jobs are small on purpose: other writes take their turn between them. */
-#include "run_result.h"
+#include "work/runs/run_result.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -9,7 +9,7 @@
 #include <stdbool.h>
 
 #include "crowd/reliability.h"
-#include "trainers_int.h"
+#include "work/runs/trainers_int.h"
 
 struct run_result {
     /* What was trained: auto's choice, not its request. Borrowed. */

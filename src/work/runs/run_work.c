@@ -15,10 +15,10 @@
 #include "util/error.h"
 #include "util/log.h"
 #include "util/size.h"
-#include "label_run.h"
 #include "work/face_off/face_off_request.h"
 #include "work/metrics.h"
-#include "trainers_int.h"
+#include "work/runs/label_run.h"
+#include "work/runs/trainers_int.h"
 
 enum {
     LEASE_MS = 60000,

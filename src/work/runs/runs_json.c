@@ -1,5 +1,5 @@
 /* runs_json.c - see runs_json.h. What is in memory comes first: a running run's progress is nowhere else. */
-#include "runs_json.h"
+#include "work/runs/runs_json.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -8,8 +8,8 @@
 #include "util/error.h"
 #include "util/jsonx.h"
 #include "work/face_off/face_off_request.h"
-#include "selection_json.h"
-#include "trainers.h"
+#include "work/runs/selection_json.h"
+#include "work/runs/trainers.h"
 
 static json_t *time_json(int64_t ms)
 {

@@ -1,11 +1,11 @@
 /* selection_json.c - see selection_json.h. Bounded: the table has at most SELECTION_ROWS rows however many candidates
  * there were, and a row names only the settings that auto chooses. */
-#include "selection_json.h"
+#include "work/runs/selection_json.h"
 
 #include <string.h>
 
 #include "util/jsonx.h"
-#include "run_request_int.h"
+#include "work/runs/run_request_int.h"
 
 /* What auto chooses, in the order of the Sobol dimensions. */
 static const char *const CHOSEN_SETTINGS[] = {"alpha",   "eta",        "learning_rate", "weight_decay",

@@ -6,7 +6,7 @@
 #include <jansson.h>
 
 #include "crowd/select/select.h"
-#include "run_request.h"
+#include "work/runs/run_request.h"
 
 enum {
     SELECTION_ROWS = 50 /* most candidates listed: the best, and the published defaults whatever their place */

@@ -18,7 +18,7 @@
 #include "util/clock.h"
 #include "util/error.h"
 #include "util/log.h"
-#include "trainers_int.h"
+#include "work/runs/trainers_int.h"
 
 enum {
     NICENESS = 10,

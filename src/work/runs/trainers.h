@@ -12,7 +12,7 @@
 #include <stdint.h>
 
 #include "annotmix.h"
-#include "run_queue.h"
+#include "work/runs/run_queue.h"
 
 struct catalog;
 struct http_waiters;

@@ -7,9 +7,9 @@
 #include <stdatomic.h>
 
 #include "store/runs.h"
-#include "run_request.h"
-#include "trainers.h"
-#include "training_data.h"
+#include "work/runs/run_request.h"
+#include "work/runs/trainers.h"
+#include "work/runs/training_data.h"
 #include "work/writer.h"
 
 /* A run in work. Lives on the stack of its trainer thread. */

@@ -5,7 +5,7 @@
 
 #include "util/error.h"
 #include "util/size.h"
-#include "training_data.h"
+#include "work/runs/training_data.h"
 
 /* One label with the ranks of its names, for sorting. */
 struct ranked {

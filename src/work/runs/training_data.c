@@ -3,7 +3,7 @@
  * data_hash: SHA-256 over the instances trained on, in order: name (length first), features (length first,
  * little-endian float32), number of labels, and for each label annotator and class (length first). Nothing else
  * decides a model besides settings, seed and build; gold is not in it. */
-#include "training_data.h"
+#include "work/runs/training_data.h"
 
 #include <stdlib.h>
 #include <string.h>
