@@ -1,9 +1,10 @@
-/* batch.c - checks the caller's arrays, keeps the labelled instances standardised, and cuts epochs into batches.
+/* batch.c - checks the caller's arrays, lists the labelled instances, and cuts epochs into batches.
  *
- * Only instances with a label (for methods that need gold: with gold) are copied: features [n][Dp], padded with zeros
- * to full vectors. Mean and deviation are taken over these rows in double and rounded to float once, and rows are
- * scaled as (x - mean) / scale in float: the predictors do the very same, so training and prediction see the same
- * numbers.
+ * Only instances with a label (for methods that need gold: with gold) are rows. Their features stay where the caller
+ * has them, for on large problems they are most of the memory: a batch copies its rows anyway, and standardises them
+ * on the way, padded with zeros to full vectors. Mean and deviation are taken over the rows in double and rounded to
+ * float once, and rows are scaled as (x - mean) / scale in float: the predictors do the very same, by the same kernel,
+ * so training and prediction see the same numbers.
  *
  * A batch is at most batch_size rows, or batch_size + 1 when a last single row joins it (BatchNorm needs two). How
  * many labels it can have is the sum of the largest counts: that bounds the workspace. */
@@ -93,11 +94,12 @@ bool train_data_count(const struct amx_data *data, const struct amx_settings *se
     return true;
 }
 
-size_t train_data_bytes(const struct amx_data *data, size_t n_rows)
+size_t train_data_bytes(const struct amx_data *data, bool with_gold, size_t n_rows)
 {
     struct arena arena = {0};
 
-    (void)arena_floats(&arena, n_rows, amx_round_up(data->n_features, PAD));
+    if (with_gold)
+        (void)arena_take(&arena, data->n_labels, 2 * sizeof(uint32_t)); /* own */
     (void)arena_take(&arena, n_rows + 1, sizeof(size_t));
     (void)arena_floats(&arena, 4, data->n_features); /* mean, scale, and their sums in double */
     (void)arena_take(&arena, data->n_annotators, sizeof(uint64_t));
@@ -201,7 +203,12 @@ static enum amx_status check_features(const struct amx_data *data, struct amx_er
     return AMX_OK;
 }
 
-/* ---- copying ----------------------------------------------------------------------------------------------------- */
+/* ---- rows -------------------------------------------------------------------------------------------------------- */
+
+static const float *row_features(const struct train_data *data, size_t row)
+{
+    return data->features + (size_t)data->instance[row] * data->D;
+}
 
 /* Mean and population deviation in two passes over the kept rows; sums[2 D] is scratch. */
 static void measure(struct train_data *out, double *sums)
@@ -211,14 +218,16 @@ static void measure(struct train_data *out, double *sums)
     double *mean = sums, *square = sums + D;
 
     for (size_t i = 0; i < out->n_rows; i++) {
+        const float *x = row_features(out, i);
         for (size_t j = 0; j < D; j++)
-            mean[j] += (double)out->features[i * out->Dp + j];
+            mean[j] += (double)x[j];
     }
     for (size_t j = 0; j < D; j++)
         mean[j] /= n;
     for (size_t i = 0; i < out->n_rows; i++) {
+        const float *x = row_features(out, i);
         for (size_t j = 0; j < D; j++) {
-            double d = (double)out->features[i * out->Dp + j] - mean[j];
+            double d = (double)x[j] - mean[j];
             square[j] += d * d;
         }
     }
@@ -231,17 +240,16 @@ static void measure(struct train_data *out, double *sums)
 
 static enum amx_status allocate(struct train_data *out, bool with_gold, bool any_gold)
 {
-    size_t cells, labels;
+    size_t labels;
 
-    if (!amx_size_mul(&cells, out->n_rows, out->Dp) || !amx_size_mul(&labels, out->n_labels, 2))
+    if (!amx_size_mul(&labels, out->n_labels, 2))
         return AMX_NO_MEMORY;
-    out->features = calloc(cells, sizeof(float));
     out->begin = calloc(out->n_rows + 1, sizeof(size_t));
     out->instance = calloc(out->n_rows, sizeof(uint32_t));
     out->mean = calloc(out->D, sizeof(float));
     out->scale = calloc(out->D, sizeof(float));
     out->annotator_labels = calloc(out->A + 1, sizeof(uint64_t)); /* + 1: gold may come without any annotator */
-    if (out->features == NULL || out->begin == NULL || out->instance == NULL || out->mean == NULL ||
+    if (out->begin == NULL || out->instance == NULL || out->mean == NULL ||
         out->scale == NULL || out->annotator_labels == NULL)
         return AMX_NO_MEMORY;
     if (any_gold && (out->gold = calloc(out->n_rows, sizeof(int32_t))) == NULL)
@@ -252,7 +260,7 @@ static enum amx_status allocate(struct train_data *out, bool with_gold, bool any
 }
 
 /* Rows and their labels. Without gold the labels stay where the caller has them: every label is of a kept row. */
-static void copy_rows(struct train_data *out, const struct amx_data *data, bool with_gold)
+static void list_rows(struct train_data *out, const struct amx_data *data, bool with_gold)
 {
     size_t at = 0, row = 0, n = 0;
 
@@ -260,7 +268,6 @@ static void copy_rows(struct train_data *out, const struct amx_data *data, bool 
         size_t first = at, run = run_of(data, i, &at);
         if (!kept(data, with_gold, i, run))
             continue;
-        memcpy(out->features + row * out->Dp, data->features + i * out->D, out->D * sizeof(float));
         out->instance[row] = (uint32_t)i;
         if (out->gold != NULL)
             out->gold[row] = data->gold[i];
@@ -278,19 +285,13 @@ static void copy_rows(struct train_data *out, const struct amx_data *data, bool 
     out->label = out->own != NULL ? out->own + out->n_labels : data->label_class;
 }
 
-static enum amx_status standardise(struct train_data *out)
+static enum amx_status find_scale(struct train_data *out)
 {
     double *sums = calloc(2 * out->D, sizeof(double));
 
     if (sums == NULL)
         return AMX_NO_MEMORY;
     measure(out, sums);
-    for (size_t i = 0; i < out->n_rows; i++) {
-        for (size_t j = 0; j < out->D; j++) {
-            float *x = &out->features[i * out->Dp + j];
-            *x = (*x - out->mean[j]) / out->scale[j];
-        }
-    }
     free(sums);
     return AMX_OK;
 }
@@ -314,13 +315,14 @@ static enum amx_status init(struct train_data *out, const struct amx_data *data,
     out->Dp = amx_round_up(out->D, PAD);
     out->C = data->n_classes;
     out->A = data->n_annotators;
+    out->features = data->features;
     out->history = data->history;
     if (allocate(out, with_gold, data->gold != NULL) != AMX_OK)
         return amx_fail_memory(err);
-    copy_rows(out, data, with_gold);
+    list_rows(out, data, with_gold);
     for (size_t j = 0; j < out->D; j++)
         out->scale[j] = 1.0f;
-    return settings->standardize && standardise(out) != AMX_OK ? amx_fail_memory(err) : AMX_OK;
+    return settings->standardize && find_scale(out) != AMX_OK ? amx_fail_memory(err) : AMX_OK;
 }
 
 enum amx_status train_data_init(struct train_data *out, const struct amx_data *data,
@@ -344,7 +346,6 @@ void train_data_done(struct train_data *data)
     free(data->instance);
     free(data->own);
     free(data->begin);
-    free(data->features);
     memset(data, 0, sizeof *data);
 }
 
@@ -389,13 +390,16 @@ static size_t load_row(struct batch *batch, const struct train_data *data, size_
 
 void batch_load(struct batch *batch, const struct train_data *data, const uint32_t *order, size_t n)
 {
+    const struct amx_kernels *kernels = kernels_get();
     size_t t = 0;
 
     batch->source = order;
     batch->n_given = 0;
     for (size_t i = 0; i < n; i++) {
         size_t source = order[i];
-        memcpy(batch->x + i * data->Dp, data->features + source * data->Dp, data->Dp * sizeof(float));
+        /* Finite, as train_data_init has found; the pads of x stay as zero as batch_lay_out's caller made them. */
+        (void)kernels->standardise(batch->x + i * data->Dp, row_features(data, source), data->mean, data->scale,
+                                   data->D);
         batch->begin[i] = (uint32_t)t;
         t = load_row(batch, data, i, t);
     }

@@ -7,12 +7,12 @@
 #include "layout.h"
 #include "rng.h"
 
-/* Labelled instances only (for methods that need gold: those with gold), standardised, in the caller's order; shared
- * read-only by all members, whatever rows they train on. */
+/* Labelled instances only (for methods that need gold: those with gold), in the caller's order; shared read-only by all
+ * members, whatever rows they train on. */
 struct train_data {
     size_t n_rows, n_labels;
     size_t D, Dp, C, A;
-    float *features;                   /* [n_rows][Dp], pads zero */
+    const float *features;             /* [instances][D] as they came, borrowed from the caller */
     size_t *begin;                     /* [n_rows + 1] first label of each row */
     const uint32_t *annotator, *label; /* [n_labels], borrowed from the caller unless `own` holds them */
     uint32_t *own;
@@ -24,8 +24,8 @@ struct train_data {
     size_t max_labels;          /* most labels the rows of any batch can have */
 };
 
-/* Checks and copies; labelled instances. AMX_INVALID, AMX_NOTHING, AMX_NO_MEMORY. The caller ends with
- * train_data_done in any case. */
+/* Checks and lists the labelled instances; `data` stays until train_data_done, with which the caller ends in any case.
+ * AMX_INVALID, AMX_NOTHING, AMX_NO_MEMORY. */
 enum amx_status train_data_init(struct train_data *out, const struct amx_data *data,
                                 const struct amx_settings *settings, struct amx_error *err);
 /* The same over the instances with gold, labelled or not. */
@@ -36,8 +36,8 @@ void train_data_done(struct train_data *data);
  * out. */
 bool train_data_count(const struct amx_data *data, const struct amx_settings *settings, bool with_gold, size_t *n_rows,
                       size_t *max_labels);
-/* Bytes train_data_init holds. */
-size_t train_data_bytes(const struct amx_data *data, size_t n_rows);
+/* Bytes train_data_init (with_gold: train_data_init_gold) holds. */
+size_t train_data_bytes(const struct amx_data *data, bool with_gold, size_t n_rows);
 
 /* One mini-batch. Triples are grouped by instance: those of row i are begin[i] .. begin[i+1]. Triple t of row i is
  * training label data->begin[source[i]] + (t - begin[i]), unless there is one triple per row. */
@@ -47,7 +47,7 @@ struct batch {
     size_t n_given;                    /* training labels of the rows */
     const uint32_t *source;            /* [n_rows] row of train_data, borrowed from the order */
     size_t Tp;                         /* n_labels padded */
-    float *x;                          /* [Bp][Dp] features of the rows */
+    float *x;                          /* [Bp][Dp] standardised features of the rows */
     uint32_t *begin;                   /* [B + 1] */
     uint32_t *row;                     /* [Tp] row of the triple */
     uint32_t *partner_row;             /* [Tp] row of its mixing partner */
@@ -60,7 +60,8 @@ struct batch {
 };
 
 void batch_lay_out(struct batch *batch, const struct dims *dims, struct arena *arena);
-/* Gathers rows order[0 .. n-1] and expands their triples. Partners are set to the triples themselves. */
+/* Gathers rows order[0 .. n-1], standardised, and expands their triples. Partners are set to the triples themselves.
+ * Pads of x are left alone: its memory was zeroed after batch_lay_out. */
 void batch_load(struct batch *batch, const struct train_data *data, const uint32_t *order, size_t n);
 
 /* How an epoch of n_rows instances is cut into batches: batch i is rows start[i] .. */

@@ -1,9 +1,9 @@
 /* fit.c - amx_fit: checks, memory, row sets, members, and the model they become.
  *
  * Members are the ensemble's and, with folds, one more per fold that never sees a label of its fold; when the ensemble
- * is at least as large as the folds its own members do that instead. All share one copy of the training data: a
- * member's rows are a list of row numbers, and standardisation, which reads no labels, is over everything. Training
- * itself and its threads are in fit_train.c, the fits behind `prior: consensus` in consensus_prior.c. */
+ * is at least as large as the folds its own members do that instead. All read the caller's one copy of the training
+ * data: a member's rows are a list of row numbers, and standardisation, which reads no labels, is over everything.
+ * Training itself and its threads are in fit_train.c, the fits behind `prior: consensus` in consensus_prior.c. */
 #include "fit.h"
 
 #include <math.h>
@@ -69,15 +69,16 @@ static size_t thread_bytes(const struct amx_method *method, const struct layout 
     return bytes > prior ? bytes : prior;
 }
 
-/* Rows of the sets and, with `prior: consensus`, their posteriors. */
+/* Rows of the sets and, with `prior: consensus`, their posteriors; labels of each annotator in each fold. */
 static size_t set_bytes(const struct amx_fit_options *options, const struct amx_method *method, size_t n_rows,
-                        size_t n_classes)
+                        const struct amx_data *data)
 {
-    size_t row = sizeof(uint32_t), bytes;
+    size_t row = sizeof(uint32_t), folds = (size_t)options->folds, bytes, labels;
 
     if (consensus_prior_wanted(method, &options->settings))
-        row += n_classes * sizeof(float);
-    if (!amx_size_mul(&bytes, row, (size_t)options->folds + 1) || !amx_size_mul(&bytes, bytes, n_rows))
+        row += data->n_classes * sizeof(float);
+    if (!amx_size_mul(&bytes, row, folds + 1) || !amx_size_mul(&bytes, bytes, n_rows) ||
+        !amx_size_mul(&labels, folds * sizeof(uint64_t), data->n_annotators) || !amx_size_add(&bytes, bytes, labels))
         return SIZE_MAX;
     return bytes;
 }
@@ -107,8 +108,8 @@ size_t amx_fit_memory(const struct amx_data *data, const struct amx_fit_options 
     if (bytes == SIZE_MAX ||
         !amx_size_mul(&total, bytes, (size_t)(options->threads < tasks ? options->threads : tasks)) ||
         !amx_size_add(&total, total, model_bytes(&layout, &dims, members)) ||
-        !amx_size_add(&total, total, train_data_bytes(data, n_rows)) ||
-        !amx_size_add(&total, total, set_bytes(options, method, n_rows, data->n_classes)))
+        !amx_size_add(&total, total, train_data_bytes(data, method->info.needs_gold, n_rows)) ||
+        !amx_size_add(&total, total, set_bytes(options, method, n_rows, data)))
         return SIZE_MAX;
     return total;
 }

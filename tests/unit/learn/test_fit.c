@@ -1,6 +1,7 @@
 /* test_fit.c - amx_fit: reproducible bits, threads, cancel, progress, edge cases, refusals. */
 #include "test.h"
 
+#include <malloc.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -441,6 +442,68 @@ TEST(learn_fit_not_finite)
     toy.options.ensemble = 3;
     toy.options.threads = 2;
     refuse(&toy, AMX_NOT_FINITE, "not a number");
+    toy_done(&toy);
+}
+
+/* Bytes that malloc has handed out, those it maps by themselves too. */
+static size_t held(void)
+{
+    struct mallinfo2 info = mallinfo2();
+
+    return info.uordblks + info.hblkhd;
+}
+
+static bool malloc_is_counted(void) /* not where a sanitizer or valgrind stands in for it */
+{
+    size_t before = held(), counted;
+    void *volatile piece = malloc(1 << 20);
+
+    counted = held() - before;
+    free(piece);
+    return counted >= 1 << 20 && counted < 1 << 21;
+}
+
+static void note_peak(const struct amx_progress *progress, void *context)
+{
+    size_t *most = context, now = held();
+
+    (void)progress;
+    *most = now > *most ? now : *most;
+}
+
+/* What a fit takes while it trains is what was said, and the features are not among it: they stay where they are. */
+TEST(learn_fit_takes_what_it_said)
+{
+    enum {
+        ROWS = 20000,
+        FEATURES = 100
+    };
+    static const char *const methods[] = {"annot_mix", "crowd_layer", "ground_truth"};
+    struct toy toy;
+    int32_t *gold = calloc(ROWS, sizeof *gold);
+
+    toy_init(&toy, ROWS, FEATURES, 3, 4, 14);
+    for (size_t i = 0; gold != NULL && i < ROWS; i++)
+        gold[i] = (int32_t)(i % 3);
+    toy.data.gold = gold;
+    toy.options.settings.epochs = 1;
+    toy.options.settings.n_hidden = 1;
+    toy.options.settings.hidden[0] = 32;
+    toy.options.progress = note_peak;
+    for (size_t i = 0; i < sizeof methods / sizeof methods[0] && malloc_is_counted(); i++) {
+        struct amx_model *model = NULL;
+        size_t before, most = 0, said;
+        toy.options.method = methods[i];
+        toy.options.context = &most;
+        said = amx_fit_memory(&toy.data, &toy.options);
+        before = held();
+        CHECK_INT(amx_fit(&toy.data, &toy.options, NULL, &model, NULL), AMX_OK);
+        CHECK(most - before <= said);
+        CHECK(most - before >= said / 2);
+        CHECK(said < ROWS * FEATURES * sizeof(float) / 4);
+        amx_model_free(model);
+    }
+    free(gold);
     toy_done(&toy);
 }
 
