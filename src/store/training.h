@@ -57,6 +57,15 @@ struct training_size {
 };
 AMX_CHECK enum amx_status training_measure(struct db *db, int64_t project_id, size_t enough, struct training_size *out,
                                            struct amx_error *err);
+/* So much will be read at least, from counters and two small indexes: no label and no instance that has labels is looked
+ * at. It is less than the truth where labels are skipped, wait for features, or are of an annotator being deleted. */
+struct training_least {
+    size_t n_instances; /* trained on or held */
+    size_t n_train;     /* of these, trained on */
+    size_t n_labels;
+};
+AMX_CHECK enum amx_status training_measure_least(struct db *db, int64_t project_id, struct training_least *out,
+                                                 struct amx_error *err);
 /* Labelled train instances with features and gold, and the different classes gold gives them: for ground_truth. */
 AMX_CHECK enum amx_status training_measure_gold(struct db *db, int64_t project_id, size_t *n_instances,
                                                 size_t *n_classes, struct amx_error *err);

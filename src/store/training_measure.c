@@ -103,3 +103,37 @@ enum amx_status training_measure_gold(struct db *db, int64_t project_id, size_t 
     *n_classes = (size_t)db_int(s, 1);
     return AMX_OK;
 }
+
+/* Each skipped label may be all that an instance has. */
+static const char MEASURE_LEAST[] =
+    "SELECT n_instances - n_awaiting - n_skipped"
+    "  - (SELECT count(*) FROM instances i WHERE i.project_id = p.id AND i.labelled = 0),"
+    " (SELECT count(*) FROM instances i WHERE i.project_id = p.id AND i.split <> 0),"
+    " CASE n_awaiting WHEN 0 THEN n_labels - n_skipped ELSE 0 END,"
+    " EXISTS (SELECT 1 FROM annotators a WHERE a.project_id = p.id AND a.gone = 1)"
+    " FROM projects p WHERE id = ?1 AND gone = 0";
+
+static size_t above_zero(int64_t n)
+{
+    return n > 0 ? (size_t)n : 0;
+}
+
+enum amx_status training_measure_least(struct db *db, int64_t project_id, struct training_least *out,
+                                       struct amx_error *err)
+{
+    DB_STMT(s);
+    enum amx_status status = db_use(db, MEASURE_LEAST, &s, err);
+
+    if (status != AMX_OK)
+        return status;
+    db_bind_int(s, 1, project_id);
+    status = db_one(s, "there is no such project", err);
+    if (status != AMX_OK)
+        return status;
+    *out = (struct training_least){.n_instances = 0};
+    if (db_int(s, 3) == 0)
+        *out = (struct training_least){.n_instances = above_zero(db_int(s, 0)),
+                                       .n_train = above_zero(db_int(s, 0) - db_int(s, 1)),
+                                       .n_labels = above_zero(db_int(s, 2))};
+    return AMX_OK;
+}

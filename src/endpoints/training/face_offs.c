@@ -41,6 +41,7 @@ static enum amx_status parse_face_off(const json_t *body, const struct project_i
 static enum amx_status queue_face_off(struct db *db, int64_t project_id, const void *request,
                                       const struct run_limits *limits, struct run_queued *out, struct amx_error *err)
 {
+    const struct run_need need = {face_off_least_memory, request};
     char *settings = face_off_settings_text(request);
     struct run_spec spec;
 
@@ -49,7 +50,7 @@ static enum amx_status queue_face_off(struct db *db, int64_t project_id, const v
         return AMX_NO_MEMORY;
     }
     face_off_to_spec(request, settings, &spec);
-    enum amx_status status = run_queue_add_spec(db, project_id, &spec, limits, out, err);
+    enum amx_status status = run_queue_add_spec(db, project_id, &spec, &need, limits, out, err);
 
     free(settings);
     return status;

@@ -444,3 +444,14 @@ size_t face_off_memory(const struct face_off *face_off, const struct training_da
     }
     return size_mul(&bytes, most, (size_t)(threads > 0 ? threads : 1)) ? bytes : SIZE_MAX;
 }
+
+size_t face_off_least_memory(const struct training_data *least, size_t n_train, const void *face_off)
+{
+    struct training_data data = *least;
+
+    (void)n_train; /* what grows with it is little beside the rest */
+    /* Of both bases the one with fewer members: with folds that of the crowd (look_at, options_of). */
+    if (((const struct face_off *)face_off)->folds > 0)
+        data.set.n_held = 0;
+    return face_off_memory(face_off, &data, 1);
+}

@@ -23,6 +23,7 @@
 
 #include "annotmix.h"
 #include "util/buf.h"
+#include "work/runs/run_memory.h"
 #include "work/runs/training_data.h"
 
 enum {
@@ -60,6 +61,8 @@ AMX_CHECK enum amx_status face_off_do(const struct face_off *face_off, const str
                                       const struct face_off_options *options, json_t **out, struct amx_error *err);
 /* Most bytes that the fits hold at the same time; SIZE_MAX when it does not fit. */
 size_t face_off_memory(const struct face_off *face_off, const struct training_data *data, int threads);
+/* The same of a request that is not queued yet (work/runs/run_memory.h): a fit at a time. */
+run_memory_least face_off_least_memory;
 size_t face_off_fits(const struct face_off *face_off, const struct training_data *data);
 
 /* ---- the table as text; from the JSON, so that a stored table reads the same ------------------------------------- */

@@ -1,16 +1,12 @@
 /* run_queue.c - see run_queue.h. */
 #include "work/runs/run_queue.h"
 
-#include <errno.h>
 #include <stdlib.h>
 
-#include "crowd/reliability.h"
-#include "store/projects.h"
 #include "store/runs.h"
 #include "store/training.h"
 #include "util/clock.h"
 #include "util/error.h"
-#include "util/size.h"
 #include "work/judge/evaluate.h"
 
 /* So many labelled instances are looked at to find two classes; only a project whose first thousand all carry the
@@ -56,59 +52,6 @@ static enum amx_status check_gold(struct db *db, int64_t project_id, const char 
     return AMX_OK;
 }
 
-/* What the method needs for two instances with a label each, and the figures of annotators after it: weights and all
- * that grows with classes and annotators. What grows with instances is added when the data are read, before the run
- * begins to train. */
-static size_t least_memory(const struct run_request *request, size_t n_features, size_t n_classes, size_t n_annotators)
-{
-    static const uint32_t first_second[] = {0, 1}, first[] = {0, 0};
-    const struct amx_data data = {.n_instances = 2,
-                                  .n_features = n_features,
-                                  .n_classes = n_classes,
-                                  .n_annotators = n_annotators,
-                                  .n_labels = 2,
-                                  .label_instance = first_second,
-                                  .label_annotator = first,
-                                  .label_class = first_second};
-    const struct amx_fit_options options = {.method = request->method,
-                                            .ensemble = request->ensemble,
-                                            .threads = 1,
-                                            .folds = request->folds,
-                                            .settings = request->settings};
-
-    size_t bytes;
-    return size_add(&bytes, amx_fit_memory(&data, &options), reliability_memory(n_annotators, n_classes)) ? bytes
-                                                                                                          : SIZE_MAX;
-}
-
-static enum amx_status check_memory(struct db *db, int64_t project_id, const struct run_request *request,
-                                    size_t memory_bytes, struct amx_error *err)
-{
-    struct project_row project;
-
-    /* auto looks for what fits; on gold alone no annotator matters. */
-    if (memory_bytes == 0 || request->label_only || run_request_is_auto(request) ||
-        evaluate_saw_gold(request->method, RUN_GOLD_EVALUATE))
-        return AMX_OK;
-    enum amx_status status = projects_get(db, project_id, &project, err);
-    if (status != AMX_OK)
-        return status;
-    /* Each has given a label. */
-    int64_t annotators =
-        project.counts.annotators < project.counts.labels ? project.counts.annotators : project.counts.labels;
-    errno = 0; /* see amx_fit_memory */
-    size_t bytes = least_memory(request, project.feature_dim, project.n_classes, (size_t)annotators);
-    if (bytes == SIZE_MAX && errno == ENOMEM)
-        status = error_set(err, AMX_NO_MEMORY, "out of memory");
-    else if (bytes > memory_bytes)
-        status = error_set(err, AMX_TOO_LARGE,
-                           "The run needs at least %zu MiB of memory, with %zu classes and %lld annotators; the limit "
-                           "is %zu MiB (--run-memory).",
-                           (bytes >> 20) + 1, project.n_classes, (long long)annotators, memory_bytes >> 20);
-    project_row_done(&project);
-    return status;
-}
-
 static enum amx_status insert(struct db *db, int64_t project_id, const struct run_spec *spec, size_t queue_limit,
                               bool by_rule, struct run_queued *out, struct amx_error *err)
 {
@@ -136,6 +79,7 @@ enum amx_status run_queue_add(struct db *db, int64_t project_id, const struct ru
                               const struct run_limits *limits, bool by_rule, struct run_queued *out,
                               struct amx_error *err)
 {
+    const struct run_need need = {run_memory_of_request, request};
     char *settings = run_request_settings_text(request);
     struct run_spec spec;
     enum amx_status status;
@@ -147,7 +91,7 @@ enum amx_status run_queue_add(struct db *db, int64_t project_id, const struct ru
     if (status == AMX_OK && !request->label_only && evaluate_saw_gold(request->method, RUN_GOLD_EVALUATE))
         status = check_gold(db, project_id, request->method, err);
     if (status == AMX_OK)
-        status = check_memory(db, project_id, request, limits->memory_bytes, err);
+        status = run_memory_check(db, project_id, &need, limits->memory_bytes, err);
     if (status == AMX_OK)
         status = insert(db, project_id, &spec, limits->queue, by_rule, out, err);
     free(settings);
@@ -155,10 +99,13 @@ enum amx_status run_queue_add(struct db *db, int64_t project_id, const struct ru
 }
 
 enum amx_status run_queue_add_spec(struct db *db, int64_t project_id, const struct run_spec *spec,
-                                   const struct run_limits *limits, struct run_queued *out, struct amx_error *err)
+                                   const struct run_need *need, const struct run_limits *limits, struct run_queued *out,
+                                   struct amx_error *err)
 {
     enum amx_status status = check_enough(db, project_id, err);
 
+    if (status == AMX_OK)
+        status = run_memory_check(db, project_id, need, limits->memory_bytes, err);
     return status != AMX_OK ? status : insert(db, project_id, spec, limits->queue, false, out, err);
 }
 

@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "annotmix.h"
+#include "work/runs/run_memory.h"
 #include "work/runs/run_request.h"
 
 struct db;
@@ -23,15 +24,15 @@ struct run_limits {
 };
 /* Queues a run of the project; a queued run (not a running one) of the same project with the same request is taken
  * instead. AMX_NOTHING: nothing to train on, naming what is missing; AMX_BUSY: so many runs are queued; AMX_TOO_LARGE:
- * with this many classes and annotators it cannot do with the memory, and how much it needs at least;
+ * with this many instances, classes and annotators it cannot do with the memory, and how much it needs at least;
  * AMX_NOT_FOUND: the project is gone. After COMMIT: trainers_poke. by_rule: auto_train asked for it. */
 AMX_CHECK enum amx_status run_queue_add(struct db *db, int64_t project_id, const struct run_request *request,
                                         const struct run_limits *limits, bool by_rule, struct run_queued *out,
                                         struct amx_error *err);
-/* The same for a run of another kind, as the store keeps it. */
+/* The same for a run of another kind, as the store keeps it, and what it needs. */
 AMX_CHECK enum amx_status run_queue_add_spec(struct db *db, int64_t project_id, const struct run_spec *spec,
-                                             const struct run_limits *limits, struct run_queued *out,
-                                             struct amx_error *err);
+                                             const struct run_need *need, const struct run_limits *limits,
+                                             struct run_queued *out, struct amx_error *err);
 
 enum run_cancel {
     RUN_CANCEL_ACCEPTED, /* was queued: is cancelled now; or is running: will stop at the next batch. 202 */

@@ -47,6 +47,7 @@ TEST(training_is_in_order_of_names)
         struct fixture f;
         struct training_set t;
         struct training_size size;
+    struct training_least least;
         struct label_result r;
 
         fixture_init(&f, 2);
@@ -86,6 +87,9 @@ TEST(training_is_in_order_of_names)
         CHECK(memcmp(t.held_label_annotator, held_annotator, sizeof(held_annotator)) == 0);
         CHECK(memcmp(t.held_label_class, held_class, sizeof(held_class)) == 0);
         CHECK_INT(t.label_seq, ask(&f, "SELECT label_seq FROM projects WHERE id = ?1"));
+        CHECK_INT(training_measure_least(f.db, f.project, &least, &f.err), AMX_OK);
+        CHECK(least.n_instances <= t.n_instances + t.n_held && least.n_train <= t.n_instances);
+        CHECK(least.n_labels <= t.n_labels + t.n_held_labels);
         training_set_done(&t);
         CHECK_INT(training_measure(f.db, f.project, 0, &size, &f.err), AMX_OK);
         CHECK_INT(size.n_instances, 3);
@@ -102,6 +106,7 @@ TEST(training_without_anything)
     struct fixture f;
     struct training_set t;
     struct training_size size;
+    struct training_least least;
     struct label_result r;
 
     fixture_init(&f, 0);
@@ -117,6 +122,11 @@ TEST(training_without_anything)
     CHECK_INT(t.n_instances, 1);
     CHECK_INT(t.n_features, 0);
     CHECK_INT(t.n_awaiting, 0);
+    CHECK_INT(training_measure_least(f.db, f.project, &least, &f.err), AMX_OK);
+    CHECK_INT(least.n_instances, 1);
+    CHECK_INT(least.n_train, 1);
+    CHECK_INT(least.n_labels, 1);
+    CHECK_INT(training_measure_least(f.db, 99, &least, &f.err), AMX_NOT_FOUND);
     training_set_done(&t);
     fixture_done(&f);
 }

@@ -10,6 +10,7 @@
 #include "store/store.h"
 #include "test.h"
 #include "util/clock.h"
+#include "work/face_off/face_off_request.h"
 #include "work/runs/run_queue.h"
 #include "work/runs/runs_json.h"
 #include "work/snapshots.h"
@@ -223,6 +224,82 @@ TEST(a_run_that_cannot_fit_is_refused_with_the_estimate)
     }
     request.method = "annot_mix";
     a.limits.memory_bytes = (size_t)64 << 30;
+    CHECK_INT(fixture_write(&f, try_queue, &a, &err), AMX_OK);
+    fixture_done(&f);
+}
+
+static enum amx_status try_face_off(struct db *db, void *context, struct amx_error *err)
+{
+    struct attempt *a = context;
+    struct face_off face_off;
+    const struct run_need need = {face_off_least_memory, &face_off};
+    struct run_spec spec;
+    struct run_queued run;
+
+    face_off_default(&face_off);
+    face_off_to_spec(&face_off, "{}", &spec);
+    return run_queue_add_spec(db, a->project_id, &spec, &need, &a->limits, &run, err);
+}
+
+/* A thousand classes again, by way of every kind of run that is not one fit. */
+TEST(every_kind_of_run_is_refused_when_it_cannot_fit)
+{
+    struct fixture f;
+    struct run_request request;
+    struct attempt a;
+    struct amx_error err;
+
+    if (!fixture_init(&f, 0))
+        return;
+    fixture_request(&request, 5);
+    a = (struct attempt){fixture_project(&f, "p", NULL), &request, {100, (size_t)1 << 30}};
+    CHECK(fixture_fill(&f, &(struct fixture_data){a.project_id, 20, 2, FORWARD, false}));
+    for (int huge = 0; huge < 2; huge++) {
+        const enum amx_status expected = huge ? AMX_TOO_LARGE : AMX_OK;
+        if (huge)
+            CHECK_INT(fixture_write(&f, make_huge, NULL, &err), AMX_OK);
+        run_request_default(2, &request);
+        request.method = "auto";
+        CHECK_INT(fixture_write(&f, try_queue, &a, &err), expected);
+        request.method = "dawid_skene";
+        request.label_only = true;
+        CHECK_INT(fixture_write(&f, try_queue, &a, &err), expected);
+        CHECK_INT(fixture_write(&f, try_face_off, &a, &err), expected);
+        CHECK(!huge || strstr(err.text, "1000 classes and 1000000 annotators; the limit is 1024 MiB") != NULL);
+    }
+    fixture_done(&f);
+}
+
+static enum amx_status make_long(struct db *db, void *context, struct amx_error *err)
+{
+    (void)context;
+    return db_exec(db, "UPDATE projects SET n_instances = 20000000", err);
+}
+
+static enum amx_status make_awaiting(struct db *db, void *context, struct amx_error *err)
+{
+    (void)context;
+    return db_exec(db, "UPDATE projects SET n_awaiting = 19999980", err);
+}
+
+/* What the data alone need is known before it is read; instances that are not read do not count. */
+TEST(a_run_whose_data_cannot_fit_is_refused)
+{
+    struct fixture f;
+    struct run_request request;
+    struct attempt a;
+    struct amx_error err;
+
+    if (!fixture_init(&f, 0))
+        return;
+    fixture_request(&request, 5);
+    a = (struct attempt){fixture_project(&f, "p", NULL), &request, {100, (size_t)1 << 30}};
+    CHECK(fixture_fill(&f, &(struct fixture_data){a.project_id, 20, 2, FORWARD, false}));
+    CHECK_INT(fixture_write(&f, make_long, NULL, &err), AMX_OK);
+    CHECK_INT(fixture_write(&f, try_queue, &a, &err), AMX_TOO_LARGE);
+    CHECK(strstr(err.text, "with 20000000 labelled instances of 2 features") != NULL);
+    CHECK_INT(fixture_write(&f, try_face_off, &a, &err), AMX_TOO_LARGE);
+    CHECK_INT(fixture_write(&f, make_awaiting, NULL, &err), AMX_OK);
     CHECK_INT(fixture_write(&f, try_queue, &a, &err), AMX_OK);
     fixture_done(&f);
 }
