@@ -1,6 +1,7 @@
 /* changes.c - counters of one write job, and the names the writer's connection remembers between jobs.
  *
- * The attachment of the connection holds the rows that the running job has still to write (label_rows.c), and:
+ * The attachment of the connection holds the rows that the running job has still to write (label_rows.c,
+ * instance_rows.c), and:
  * - `touched`, the annotators of the running job with their deltas: an array plus a hash of positions, emptied at each
  * begin. So a bulk job of 1,000 labels of 20 annotators ends in 20 updates of annotators and one of the project.
  * - `names`, a hash (project, annotator name) -> number, which saves one look-up per label; `instances`, the same for
@@ -50,7 +51,8 @@ struct memory {
     struct known_instance *instances; /* [INSTANCES_SLOTS] by hash, the newer takes the place; NULL = none yet */
     bool any_instance;
     uint64_t undone; /* db_undone() all of this is good for */
-    struct label_rows rows; /* of the running job */
+    struct label_rows rows;         /* of the running job, and: */
+    struct instance_rows instances_waiting;
 };
 
 static void free_memory(void *data)
@@ -84,6 +86,13 @@ struct label_rows *changes_label_rows(struct changes *ch)
     return m != NULL ? &m->rows : NULL;
 }
 
+struct instance_rows *changes_instance_rows(struct changes *ch)
+{
+    struct memory *m = memory_of(ch->db);
+
+    return m != NULL ? &m->instances_waiting : NULL;
+}
+
 /* ---- begin and flush ---- */
 
 static const char SELECT_PROJECT[] =
@@ -115,6 +124,7 @@ enum amx_status changes_begin(struct db *db, int64_t project_id, int64_t now_ms,
     out->began_seq = out->label_seq;
     m->n_touched = 0;
     m->rows.n = m->rows.singly = m->rows.n_entries = 0; /* of a job that failed */
+    m->instances_waiting.n = m->instances_waiting.n_features = m->instances_waiting.singly = 0;
     if (m->slots != NULL)
         memset(m->slots, 0, 2 * m->capacity * sizeof(*m->slots));
     return AMX_OK;
@@ -160,8 +170,10 @@ enum amx_status changes_flush(struct changes *ch, struct amx_error *err)
 {
     DB_STMT(s);
     struct memory *m = memory_of(ch->db);
-    enum amx_status status = labels_settle(ch, err);
+    enum amx_status status = instances_settle(ch, err);
 
+    if (status == AMX_OK)
+        status = labels_settle(ch, err);
     if (status == AMX_OK)
         status = label_rows_end(ch, err);
     if (status == AMX_OK && m != NULL && m->n_touched > 0)

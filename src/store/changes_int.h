@@ -57,6 +57,30 @@ AMX_CHECK enum amx_status instances_renew_labelled(struct changes *ch, int64_t i
 /* Erases every label of the instance and leaves a tombstone for each current one. */
 AMX_CHECK enum amx_status labels_erase_instance(struct changes *ch, int64_t instance_id, int gold,
                                                 struct amx_error *err);
+
+/* ---- rows of instances (instance_rows.c) ---- */
+
+struct waiting_instance {
+    struct instance_put put; /* what it points to stays until the job ends */
+    enum put_outcome *outcome;
+    int64_t *id;
+};
+enum {
+    INSTANCE_ROWS = 32 /* written by one statement */
+};
+/* What one job has still to write; in the memory beside the connection. */
+struct instance_rows {
+    struct waiting_instance waiting[INSTANCE_ROWS];
+    size_t n, n_features; /* that wait; of these, with features */
+    size_t singly;        /* so many more are put one by one */
+};
+struct instance_rows *changes_instance_rows(struct changes *ch); /* NULL when memory is out */
+/* Writes those that wait: before anything that looks for an instance by its name. */
+AMX_CHECK enum amx_status instances_settle(struct changes *ch, struct amx_error *err);
+/* instances.c: one by itself. */
+AMX_CHECK enum amx_status instances_put_row(struct changes *ch, const struct instance_put *put,
+                                            enum put_outcome *outcome, int64_t *id, struct amx_error *err);
+
 /* ---- rows of labels (label_rows.c) ---- */
 
 struct new_label {

@@ -328,6 +328,14 @@ static enum amx_status find_or_insert(struct changes *ch, const struct instance_
 enum amx_status instances_put(struct changes *ch, const struct instance_put *put, enum put_outcome *outcome,
                               int64_t *id, struct amx_error *err)
 {
+    enum amx_status status = instances_settle(ch, err);
+
+    return status == AMX_OK ? instances_put_row(ch, put, outcome, id, err) : status;
+}
+
+enum amx_status instances_put_row(struct changes *ch, const struct instance_put *put, enum put_outcome *outcome,
+                                  int64_t *id, struct amx_error *err)
+{
     struct found found;
     bool changed = false;
     enum amx_status status = find_or_insert(ch, put, &found, err);

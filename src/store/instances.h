@@ -36,6 +36,10 @@ struct instance_put {
 /* *id is the instance's number in its project. */
 AMX_CHECK enum amx_status instances_put(struct changes *ch, const struct instance_put *put, enum put_outcome *outcome,
                                         int64_t *id, struct amx_error *err);
+/* The same, but it may be done only by changes_flush, many at a time: until then what put points to stays where it is,
+ * *outcome and *id are not to be read, and no label or gold names it. */
+AMX_CHECK enum amx_status instances_put_soon(struct changes *ch, const struct instance_put *put,
+                                             enum put_outcome *outcome, int64_t *id, struct amx_error *err);
 
 /* Slices are followed by a 0 byte. */
 struct instance_row {

@@ -55,7 +55,9 @@ struct bulk_row {
         struct instance_in instance;
         struct gold_in gold;
     } as;
-    struct label_result label; /* of a label; complete when the batch is applied */
+    struct label_result label; /* of a label; complete when the batch is applied, as of an instance: */
+    enum put_outcome put;
+    int64_t instance_id;
 };
 
 struct bulk;

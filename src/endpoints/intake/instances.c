@@ -115,12 +115,15 @@ static enum amx_status bulk_instance_apply(struct changes *ch, struct bulk *b, s
                                .split = in->split,
                                .metadata = in->metadata,
                                .gold_class = in->gold};
-    enum put_outcome outcome;
-    int64_t id;
-    if ((status = instances_put(ch, &put, &outcome, &id, err)) != AMX_OK)
-        return status;
-    row->outcome = outcome == PUT_CREATED ? BULK_CREATED : BULK_UPDATED;
-    return put_labels(ch, row, id, err);
+    if (in->n_labels == 0)
+        return instances_put_soon(ch, &put, &row->put, &row->instance_id, err);
+    status = instances_put(ch, &put, &row->put, &row->instance_id, err);
+    return status == AMX_OK ? put_labels(ch, row, row->instance_id, err) : status;
+}
+
+static void bulk_instance_settled(struct bulk_row *row)
+{
+    row->outcome = row->put == PUT_CREATED ? BULK_CREATED : BULK_UPDATED;
 }
 
 static const struct bulk_kind instances_kind = {
@@ -129,6 +132,7 @@ static const struct bulk_kind instances_kind = {
     .json = bulk_instance_json,
     .key = bulk_instance_key,
     .apply = bulk_instance_apply,
+    .settled = bulk_instance_settled,
 };
 
 static const char *const post_query[] = {"atomic", NULL};

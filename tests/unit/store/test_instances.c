@@ -85,6 +85,86 @@ TEST(instances_put_by_turns)
     fixture_done(&f);
 }
 
+enum {
+    SOON = 400,
+    SOON_DIM = 2
+};
+
+/* The i-th put: long runs of new names with features and without, names that come again after a few and much later, and
+ * some with gold, which do not wait. */
+static struct instance_put soon_put(size_t i, char name[static 32], float x[static SOON_DIM])
+{
+    size_t number = i % 90 == 70 ? i - 3 : i % 90 == 80 && i > 100 ? i - 100 : i > 300 ? i - 200 : i;
+    struct instance_put put = {.split = i % 50 == 7 ? SPLIT_TEST : SPLIT_KEEP, .gold_class = i % 60 == 59 ? 1 : -1};
+
+    (void)snprintf(name, 32, "n%zu", number);
+    x[0] = (float)number;
+    x[1] = (float)(i / 350);
+    put.name = text(name);
+    put.features = i >= 128 && i < 200 && (i < 160 || i % 5 == 0) ? NULL : x;
+    return put;
+}
+
+struct soon {
+    enum put_outcome outcome[SOON];
+    int64_t id[SOON];
+};
+
+static void put_soon(struct fixture *f, bool soon, struct soon *out)
+{
+    static char names[SOON][32];
+    static float x[SOON][SOON_DIM];
+    struct changes ch;
+
+    CHECK_INT(db_begin(f->db, &f->err), AMX_OK);
+    CHECK_INT(changes_begin(f->db, f->project, f->now, &ch, &f->err), AMX_OK);
+    for (size_t i = 0; i < SOON; i++) {
+        struct instance_put put = soon_put(i, names[i], x[i]);
+        CHECK_INT((soon ? instances_put_soon : instances_put)(&ch, &put, &out->outcome[i], &out->id[i], &f->err), AMX_OK);
+    }
+    CHECK_INT(changes_flush(&ch, &f->err), AMX_OK);
+    CHECK_INT(db_commit(f->db, &f->err), AMX_OK);
+    CHECK(counters_hold(f));
+}
+
+/* Many rows in one statement are the same as one after the other: outcomes, numbers, features, counters. */
+TEST(instances_put_soon_is_the_same_as_put)
+{
+    static const char *const sums[] = {
+        "SELECT count(*) FROM features WHERE ?1", "SELECT sum(awaiting) FROM instances WHERE project_id = ?1",
+        "SELECT sum(id * split) FROM instances WHERE project_id = ?1",
+        "SELECT sum(id * substr(name, 2)) FROM instances WHERE project_id = ?1",
+        "SELECT next_instance FROM projects WHERE id = ?1"};
+    static struct soon by_one, together;
+    struct fixture a, b;
+
+    fixture_init(&a, SOON_DIM);
+    fixture_init(&b, SOON_DIM);
+    for (int round = 0; round < 2; round++) { /* new ones, and then the same again */
+        put_soon(&a, false, &by_one);
+        put_soon(&b, true, &together);
+        CHECK(memcmp(by_one.id, together.id, sizeof by_one.id) == 0);
+        CHECK(memcmp(by_one.outcome, together.outcome, sizeof by_one.outcome) == 0);
+        for (size_t i = 0; i < sizeof sums / sizeof sums[0]; i++)
+            CHECK_INT(ask(&b, sums[i]), ask(&a, sums[i]));
+        for (size_t i = 0; i < SOON; i++) {
+            struct instance_row left, right;
+            char name[32];
+            float x[SOON_DIM];
+            struct slice n = soon_put(i, name, x).name;
+            CHECK_INT(instances_find(a.db, a.project, n, INSTANCES_FEATURES, &left, &a.err), AMX_OK);
+            CHECK_INT(instances_find(b.db, b.project, n, INSTANCES_FEATURES, &right, &b.err), AMX_OK);
+            CHECK(left.id == right.id && left.gold_class == right.gold_class && left.n_features == right.n_features);
+            CHECK(left.n_features == 0 || (right.features[0] == x[0] && right.features[1] == left.features[1]));
+            instance_row_done(&left);
+            instance_row_done(&right);
+        }
+    }
+    CHECK(by_one.outcome[166] == PUT_UPDATED && by_one.outcome[10] == PUT_UNCHANGED); /* of the second round */
+    fixture_done(&a);
+    fixture_done(&b);
+}
+
 TEST(instances_metadata_comes_and_goes)
 {
     struct fixture f;
@@ -172,7 +252,7 @@ TEST(instances_list_filters)
     enum put_outcome o;
     struct label_result r;
     struct names names = {.n = 0};
-    char name[16];
+    char name[32];
     float x[2] = {0.5f, 1.5f};
     bool more;
 

@@ -31,6 +31,7 @@ TEST(plans_of_lists_use_their_indexes)
     static const struct {
         const char *sql, *must_have;
     } cases[] = {
+        {"EXPLAIN QUERY PLAN DELETE FROM instances WHERE project_id = 1 AND id >= 5", "instances_by_id"},
         {"EXPLAIN QUERY PLAN SELECT i.id FROM instances i WHERE i.project_id = 1 AND i.id > 5 AND i.labelled = 0"
          " ORDER BY i.id LIMIT 5",
          "instances_unlabelled"},
