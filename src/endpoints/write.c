@@ -173,6 +173,14 @@ void write_submit(struct http_request *rq, struct write *w)
     w->job.apply = run_apply;
     w->job.together = w->key.present ? NULL : w->together;
     w->job.done = run_done;
+    if (w->is_small && http_is_alone(rq)) {
+        write_hold(w);
+        if (writer_run_here(w->service->writer, &w->job)) {
+            resumed(rq);
+            return;
+        }
+        write_drop(w);
+    }
     if (!http_suspend(rq, HTTP_WAIT_WRITE, 0, resumed))
         return; /* replied; freed with the request */
     write_hold(w);

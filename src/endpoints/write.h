@@ -10,6 +10,9 @@
  * transaction)
  *                  COMMIT; committed (catalogs, counters, trainers); request resumed
  *   HTTP thread    compose (without a key), reply; or the problem of job.status
+ *
+ * A small write is done by the HTTP thread alone when nobody can be kept waiting by it (http_is_alone, writer_run_here):
+ * the same steps in the same order, nothing suspended, nobody woken.
  */
 #ifndef ENDPOINTS_WRITE_H
 #define ENDPOINTS_WRITE_H
@@ -62,6 +65,7 @@ struct write {
     void (*failed)(struct http_request *rq, struct write *w);
     /* Frees what the endpoint's struct holds, not the struct itself. NULL = nothing. */
     void (*free_owner)(struct write *w);
+    bool is_small; /* a few rows: the HTTP thread may write them itself when it and the writer have nothing else to do */
 
     struct write_reply reply;
     char request_id[64]; /* for problem_object inside apply */

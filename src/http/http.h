@@ -6,7 +6,8 @@
  * happens in one HTTP thread, except http_resume(), which any thread may call.
  *
  * A handler must end in exactly one of: one http_reply*() call, or http_suspend(). It never blocks: no fsync, no
- * training, no waiting; work goes to another thread and the request is suspended.
+ * training, no waiting; work goes to another thread and the request is suspended. The one exception: a short wait for
+ * the disk while http_is_alone().
  */
 #ifndef HTTP_HTTP_H
 #define HTTP_HTTP_H
@@ -106,6 +107,9 @@ bool http_is_local_socket(const struct http_request *rq); /* came in over the Un
 /* The peer's address as 16 bytes, IPv4 as ::ffff:a.b.c.d; false on a Unix socket. */
 bool http_peer(const struct http_request *rq, unsigned char out[16]);
 bool http_is_stopping(const struct http_request *rq);
+/* No other request is open in this HTTP thread, suspended or not, and none of another connection has been for a while:
+ * waiting a moment keeps nobody waiting, as far as can be known. */
+bool http_is_alone(const struct http_request *rq);
 const char *http_header_in(const struct http_request *rq, const char *name); /* NULL when absent */
 /* Decoded path parameter, in order of the pattern; may not hold NUL ("%00" is refused before). */
 const char *http_param(const struct http_request *rq, unsigned index);

@@ -15,6 +15,31 @@
 #include "util/log.h"
 #include "util/random.h"
 
+enum {
+    ALONE_NS = 100000000 /* nothing of another connection for so long */
+};
+
+/* What this HTTP thread has in hand. */
+static _Thread_local struct {
+    unsigned open;                            /* requests whose headers have come */
+    const struct http_connection *connection; /* of the last of them; only compared */
+    int64_t since_ns;                         /* since when it has been the only one */
+} hand;
+
+static void take_in_hand(const struct http_request *rq)
+{
+    hand.open++;
+    if (hand.connection != rq->connection) {
+        hand.connection = rq->connection;
+        hand.since_ns = rq->started_ns;
+    }
+}
+
+bool http_is_alone(const struct http_request *rq)
+{
+    return hand.open == 1 && rq->started_ns - hand.since_ns >= ALONE_NS;
+}
+
 static pthread_mutex_t *stripe_of(struct http_server *server, const struct http_request *rq)
 {
     uintptr_t bits = (uintptr_t)rq;
@@ -136,6 +161,7 @@ static void on_headers(struct http_request *rq, const char *method, const char *
     rq->is_head = strcmp(method, "HEAD") == 0;
     rq->started_ns = clock_monotonic_ns();
     atomic_fetch_add(&rq->server->n_requests, 1);
+    take_in_hand(rq);
     choose_id(rq);
     if (vet_headers(rq, version) && router_match(rq) && (app->gate == NULL || app->gate(rq)) && body_begin(rq)) {
         if (rq->route->start != NULL)
@@ -268,8 +294,10 @@ void request_on_completed(void *context, struct MHD_Connection *mhd, void **requ
     body_done(rq);
     bool begun = rq->begun;
     request_discard(rq);
-    if (begun)
+    if (begun) {
+        hand.open--;
         atomic_fetch_sub(&server->n_requests, 1);
+    }
 }
 
 /* ---- what handlers ask ------------------------------------------------------------------------------------------ */

@@ -1,12 +1,15 @@
-/* writer.c - the one thread that writes.
+/* writer.c - the one thread that writes, and who takes its place for one job.
  *
- * Queue: write_queue.h.
+ * Queue: write_queue.h. Group: one transaction, write_group.h. Nobody is told anything before COMMIT has returned. When
+ * COMMIT fails, what the disk holds is not known until ROLLBACK: every job of the group is told AMX_BUSY (send it again)
+ * or AMX_FULL.
  *
- * Group: one transaction, a savepoint per job; a group of one job needs none and is rolled back as a whole. Jobs of one
- * project that know how to be applied together (single labels) are so while they stand side by side, in one savepoint or,
- * when they are the whole group, in none; should that fail, they are undone and applied one by one. Nobody is
- * told anything before COMMIT has returned. When COMMIT fails, what the disk holds is not known until ROLLBACK: every
- * job of the group is told AMX_BUSY (send it again) or AMX_FULL.
+ * The connection, and all that is marked as going with it, belongs to one thread at a time: to the writer's own while it
+ * is awake, to nobody while it sleeps, and then to whoever borrows it for one job (writer_run_here; the writer's thread is
+ * not woken, which on an idle machine costs as much as the disk does). Ownership changes hands under w->mu only. What is
+ * queued meanwhile waits for the writer's thread, which gets the connection back first: it has been called, and who has
+ * been called is not overtaken. A borrower does what the thread does for a group of one, done() included, and nothing
+ * else: checkpoints, idle work and the disk's recovery stay with the thread, which is called when they are due.
  *
  * Trouble: a full disk makes the writer read-only; it tries the disk every five seconds and comes back by itself. A
  * corrupt database makes it read-only for good. After a failed fsync nothing more is written by this process (the
@@ -35,6 +38,7 @@
 #include "util/clock.h"
 #include "util/error.h"
 #include "util/log.h"
+#include "work/write_group.h"
 #include "work/write_queue.h"
 
 enum {
@@ -45,6 +49,8 @@ enum {
     OLD_KEYS_MS = 60000, /* how often old idempotency keys are looked for */
     PROBE_MS = 5000,     /* how often a full disk is tried */
     PROBE_BYTES = 256 * 1024,
+    LEND_NS = 2000000, /* groups take longer than this: the disk is too slow for others to wait for */
+    USUAL_OF = 8,      /* the moving average is of about so many groups: one slow commit among quick ones changes little */
     CHECKPOINT_BYTES = 16 * 1024 * 1024,
     LONG_WAL_BYTES = 32 * 1024 * 1024,
     IDLE_FUNCTIONS = 4
@@ -56,13 +62,16 @@ struct writer_wait {
 };
 
 struct writer {
-    struct db *db; /* the thread's own */
+    struct db *db; /* of whoever has it: see above */
     pthread_t thread;
     pthread_mutex_t mu;
-    pthread_cond_t work;          /* something was queued, or stop */
+    pthread_cond_t work;          /* the thread was called, or has been given the connection back */
     struct write_queue queue;     /* guarded by mu */
     size_t limit;                 /* written once */
-    bool stopping, asleep;        /* guarded by mu */
+    bool stopping;                /* guarded by mu */
+    bool asleep, called, lent;    /* guarded by mu: the thread has let go of the connection, is to wake up, must wait */
+    int64_t wakes_ms;             /* guarded by mu: when it wakes by itself */
+    int64_t usual_ns;             /* guarded by mu: how long a group has taken of late */
     struct writer_stats stats;    /* guarded by mu */
     void (*fatal)(void *context); /* guarded by mu */
     void *fatal_context;
@@ -73,7 +82,7 @@ struct writer {
     } idle[IDLE_FUNCTIONS]; /* [n_idle] never changed once counted */
     size_t n_idle;          /* guarded by mu */
 
-    /* The thread's own. */
+    /* Of whoever has the connection. */
     int64_t wal_base; /* size of the WAL at the last checkpoint */
     bool wal_dirty;   /* written since the last TRUNCATE */
     bool idle_due;    /* something was written since the idle work was done */
@@ -81,6 +90,16 @@ struct writer {
 };
 
 /* ---- queue ---- */
+
+/* The thread shall look: at once, or when the connection is given back. */
+static void call_locked(struct writer *w)
+{
+    if (!w->asleep || w->called)
+        return;
+    w->called = true;
+    if (!w->lent)
+        (void)pthread_cond_signal(&w->work);
+}
 
 static enum amx_status enqueue(struct writer *w, struct write_job *job, struct writer_wait *wait)
 {
@@ -96,8 +115,7 @@ static enum amx_status enqueue(struct writer *w, struct write_job *job, struct w
         job->error = (struct amx_error){.code = AMX_OK};
         job->wait = wait;
         write_queue_push(&w->queue, job);
-        if (w->asleep)
-            (void)pthread_cond_signal(&w->work);
+        call_locked(w);
     }
     (void)pthread_mutex_unlock(&w->mu);
     return status;
@@ -157,99 +175,6 @@ static void fail_jobs(struct write_job *job, const struct amx_error *why)
     }
 }
 
-static void apply_one(struct db *db, struct write_job *job)
-{
-    job->status = job->apply(db, job);
-    if (job->status != AMX_OK && job->error.code == AMX_OK)
-        (void)error_set(&job->error, job->status, "%s", amx_status_text(job->status));
-}
-
-/* The next n jobs one by one; alone: the group is this one job. AMX_OK when the transaction still stands. */
-static enum amx_status apply_singly(struct db *db, struct write_job *job, size_t n, bool alone, struct amx_error *err)
-{
-    enum amx_status status = AMX_OK;
-
-    for (; status == AMX_OK && n > 0; job = job->next, n--) {
-        if (!alone)
-            status = db_savepoint(db, err);
-        if (status != AMX_OK)
-            break;
-        apply_one(db, job);
-        if (job->status == AMX_OK) {
-            if (!alone)
-                status = db_savepoint_release(db, err);
-        } else if (!db_in_transaction(db) || db_must_stop(db)) {
-            /* SQLite has given up the whole transaction (disk full, I/O error): this job's error is everybody's. */
-            if (err != NULL)
-                *err = job->error;
-            status = job->status;
-        } else if (!alone) {
-            status = db_savepoint_undo(db, err);
-        }
-    }
-    return status;
-}
-
-/* The next n jobs at once; whole: they are the group. *applied: false when it did not work and nothing of it is left.
- * AMX_OK when the transaction still stands. */
-static enum amx_status apply_together(struct db *db, struct write_job *first, size_t n, bool whole, bool *applied,
-                                      struct amx_error *err)
-{
-    struct amx_error why = {.code = AMX_OK};
-    enum amx_status status = whole ? AMX_OK : db_savepoint(db, err);
-
-    *applied = false;
-    if (status != AMX_OK)
-        return status;
-    status = first->together(db, first, n, &why);
-    *applied = status == AMX_OK;
-    if (*applied)
-        return whole ? AMX_OK : db_savepoint_release(db, err);
-    if (!db_in_transaction(db) || db_must_stop(db)) {
-        if (err != NULL)
-            *err = why;
-        return status;
-    }
-    for (struct write_job *job = first; n > 0; job = job->next, n--) {
-        job->status = AMX_OK;
-        job->error.code = AMX_OK;
-    }
-    if (!whole)
-        return db_savepoint_undo(db, err);
-    db_rollback(db);
-    return db_begin(db, err);
-}
-
-/* How many jobs from this one on can be applied together. */
-static size_t count_alike(const struct write_job *first)
-{
-    size_t n = 1;
-
-    for (const struct write_job *job = first->next; first->together != NULL && job != NULL; job = job->next, n++) {
-        if (job->together != first->together || job->project_id != first->project_id)
-            break;
-    }
-    return n;
-}
-
-/* Applies all; AMX_OK when the transaction still stands and may be committed. */
-static enum amx_status apply_group(struct db *db, struct write_job *jobs, size_t n, struct amx_error *err)
-{
-    enum amx_status status = AMX_OK;
-
-    for (struct write_job *job = jobs; status == AMX_OK && job != NULL;) {
-        size_t alike = count_alike(job);
-        bool applied = false;
-        if (alike > 1)
-            status = apply_together(db, job, alike, alike == n, &applied, err);
-        if (status == AMX_OK && !applied)
-            status = apply_singly(db, job, alike, n == 1, err);
-        for (; alike > 0; alike--)
-            job = job->next;
-    }
-    return status;
-}
-
 /* What the others of a group are told when it failed: full stays full, anything else is "send it again". After a failed
  * fsync the COMMIT may stand all the same when the file is opened again, so nothing is promised. */
 static void word_failure(const struct db *db, enum amx_status status, struct amx_error *err)
@@ -304,13 +229,14 @@ static void run_group(struct writer *w, struct write_job *jobs, size_t n)
     enum amx_status status = db_begin(w->db, &err);
 
     if (status == AMX_OK)
-        status = apply_group(w->db, jobs, n, &err);
+        status = write_group_apply(w->db, jobs, n, &err);
     committing = clock_monotonic_ns();
     if (status == AMX_OK && n == 1 && jobs->status != AMX_OK)
         db_rollback(w->db); /* the job's own failure; nobody else is concerned */
     else if (status == AMX_OK)
         status = db_commit(w->db, &err);
-    double seconds = (double)(clock_monotonic_ns() - committing) / 1e9;
+    int64_t now = clock_monotonic_ns();
+    double seconds = (double)(now - committing) / 1e9;
     if (status != AMX_OK) {
         struct amx_error told;
         db_rollback(w->db);
@@ -326,6 +252,7 @@ static void run_group(struct writer *w, struct write_job *jobs, size_t n)
     w->stats.last_commit_seconds = seconds;
     w->stats.total_commit_seconds += seconds;
     w->stats.wal_bytes = db_wal_used(w->db);
+    w->usual_ns += (now - began - w->usual_ns) / USUAL_OF;
     (void)pthread_mutex_unlock(&w->mu);
     finish_jobs(w, jobs);
 }
@@ -347,14 +274,19 @@ static void checkpoint(struct writer *w, bool truncate)
     (void)pthread_mutex_unlock(&w->mu);
 }
 
-static void checkpoint_when_long(struct writer *w)
+static bool wal_is_long(struct writer *w)
 {
     int64_t used = db_wal_used(w->db);
 
     if (used < w->wal_base)
         w->wal_base = 0; /* it began anew */
-    if (used - w->wal_base >= CHECKPOINT_BYTES)
-        checkpoint(w, used >= LONG_WAL_BYTES);
+    return used - w->wal_base >= CHECKPOINT_BYTES;
+}
+
+static void checkpoint_when_long(struct writer *w)
+{
+    if (wal_is_long(w))
+        checkpoint(w, db_wal_used(w->db) >= LONG_WAL_BYTES);
 }
 
 static enum amx_status purge_annotators(struct db *db, void *context, bool *worked, struct amx_error *err)
@@ -464,6 +396,12 @@ static void probe_disk(struct writer *w)
 
 /* ---- the thread ---- */
 
+/* Something begins: whoever has the connection. */
+static void beat(struct writer *w)
+{
+    atomic_store(&w->busy_since_ms, clock_monotonic_ms());
+}
+
 static enum amx_status why_of(struct writer *w)
 {
     enum amx_status why;
@@ -474,7 +412,7 @@ static enum amx_status why_of(struct writer *w)
     return why;
 }
 
-/* Sleeps until something is queued or timeout_ms are over. */
+/* Lets go of the connection until the thread is called or timeout_ms are over. */
 static void sleep_locked(struct writer *w, int64_t timeout_ms)
 {
     struct timespec until;
@@ -486,9 +424,17 @@ static void sleep_locked(struct writer *w, int64_t timeout_ms)
         until.tv_sec++;
         until.tv_nsec -= 1000000000;
     }
+    atomic_store(&w->busy_since_ms, 0);
+    w->wakes_ms = clock_monotonic_ms() + timeout_ms;
+    w->called = false;
     w->asleep = true;
-    (void)pthread_cond_timedwait(&w->work, &w->mu, &until);
+    while (!w->called && pthread_cond_timedwait(&w->work, &w->mu, &until) == 0)
+        ;
+    w->called = true; /* nobody borrows it from now on */
+    while (w->lent)
+        (void)pthread_cond_wait(&w->work, &w->mu);
     w->asleep = false;
+    beat(w);
 }
 
 /* Nothing is queued: what can be done meanwhile, and how long to sleep otherwise. Returns 0 when something was done. */
@@ -505,8 +451,9 @@ static int64_t while_quiet(struct writer *w)
     }
     if (why != AMX_OK)
         return OLD_KEYS_MS;
+    checkpoint_when_long(w); /* by jobs that others did */
     if (w->idle_due || now >= w->next_old_keys_ms) {
-        if (quiet_ms < IDLE_MS)
+        if (quiet_ms < IDLE_MS && now < w->next_busy_step_ms)
             return IDLE_MS - quiet_ms;
         (void)idle_step(w); /* idle_due says whether there is more */
         return 0;
@@ -536,12 +483,6 @@ static void refuse_all(struct writer *w, enum amx_status why)
     finish_jobs(w, jobs);
 }
 
-/* The thread begins something. */
-static void beat(struct writer *w)
-{
-    atomic_store(&w->busy_since_ms, clock_monotonic_ms());
-}
-
 static void *writer_main(void *argument)
 {
     struct writer *w = argument;
@@ -552,9 +493,13 @@ static void *writer_main(void *argument)
         beat(w);
         int64_t sleep_ms = while_quiet(w);
         (void)pthread_mutex_lock(&w->mu);
-        if (w->queue.n == 0 && !w->stopping && sleep_ms > 0) {
-            atomic_store(&w->busy_since_ms, 0);
+        if (w->queue.n == 0 && !w->stopping && sleep_ms > 0)
             sleep_locked(w, sleep_ms);
+        if (w->stats.why != AMX_OK) { /* by a job that another thread did: what was queued behind it */
+            enum amx_status why = w->stats.why;
+            (void)pthread_mutex_unlock(&w->mu);
+            refuse_all(w, why);
+            (void)pthread_mutex_lock(&w->mu);
         }
         size_t n = write_queue_take(&w->queue, false, &jobs);
         stopping = w->stopping && n == 0;
@@ -577,6 +522,50 @@ static void *writer_main(void *argument)
     if (why_of(w) == AMX_OK)
         checkpoint(w, true);
     return NULL;
+}
+
+/* ---- another thread in its place ---- */
+
+static bool borrow(struct writer *w)
+{
+    (void)pthread_mutex_lock(&w->mu);
+    bool may = w->asleep && !w->called && !w->lent && !w->stopping && w->stats.why == AMX_OK && w->usual_ns <= LEND_NS;
+    w->lent = w->lent || may;
+    if (may)
+        beat(w);
+    (void)pthread_mutex_unlock(&w->mu);
+    return may;
+}
+
+/* The thread is called when there is something for it to do before it would wake. */
+static void give_back(struct writer *w)
+{
+    int64_t now = clock_monotonic_ms();
+    bool long_wal = wal_is_long(w);
+
+    w->quiet_since_ms = now;
+    (void)pthread_mutex_lock(&w->mu);
+    w->lent = false;
+    if (w->called)
+        (void)pthread_cond_signal(&w->work);
+    else if (long_wal || w->stats.why != AMX_OK || w->wakes_ms > now + IDLE_MS)
+        call_locked(w);
+    else
+        atomic_store(&w->busy_since_ms, 0);
+    (void)pthread_mutex_unlock(&w->mu);
+}
+
+bool writer_run_here(struct writer *writer, struct write_job *job)
+{
+    if (!borrow(writer))
+        return false;
+    job->status = AMX_OK;
+    job->error = (struct amx_error){.code = AMX_OK};
+    job->next = NULL;
+    job->wait = NULL;
+    run_group(writer, job, 1);
+    give_back(writer);
+    return true;
 }
 
 /* ---- from outside ---- */
@@ -665,7 +654,7 @@ void writer_halt(struct writer *writer)
         return;
     (void)pthread_mutex_lock(&writer->mu);
     writer->stopping = true;
-    (void)pthread_cond_signal(&writer->work);
+    call_locked(writer);
     (void)pthread_mutex_unlock(&writer->mu);
     (void)pthread_join(writer->thread, NULL); /* fails only for a thread that is not there */
 }

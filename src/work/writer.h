@@ -1,13 +1,15 @@
-/* writer.h - the one thread that writes. Group commit: everything that waits now (at most 512 jobs) becomes one
- * transaction, each job (or jobs that are applied together) in a savepoint; after COMMIT every job learns its own outcome.
+/* writer.h - one thread writes at a time, mostly a thread of its own. Group commit: everything that waits now (at most
+ * 512 jobs) becomes one transaction, each job (or jobs that are applied together) in a savepoint; after COMMIT every job
+ * learns its own outcome.
  *
  * Why one thread and one connection: no SQLITE_BUSY inside the process, and no way into the WAL-reset bug of SQLite
  * before 3.51.3 (checkpoints run here too). The thread never waits for more jobs: what arrives during a COMMIT is the
- * next group.
+ * next group. While it sleeps, another thread may do one job in its place (writer_run_here).
  */
 #ifndef WORK_WRITER_H
 #define WORK_WRITER_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -17,13 +19,14 @@
 struct writer;
 
 struct write_job {
-    /* Runs in the writer thread inside a savepoint. Any status but AMX_OK undoes this job alone. Must not block. */
+    /* Runs in the writer thread (or in its place) inside a savepoint. Any status but AMX_OK undoes this job alone. Must
+     * not block. */
     enum amx_status (*apply)(struct db *db, struct write_job *job);
     /* NULL, or the same for n > 1 jobs of one project that wait side by side, first to last by `next`, all with this
      * function: what they share is written once. AMX_OK: each job's status and error tell its own outcome, and one that
      * failed has written nothing. Anything else: all of it is undone, and each job is applied by itself. */
     enum amx_status (*together)(struct db *db, struct write_job *first, size_t n, struct amx_error *err);
-    /* Runs in the writer thread when the outcome is durable (or failed): status and error are set. Usually resumes a
+    /* Runs in the writer thread (or in its place) when the outcome is durable (or failed): status and error are set. Usually resumes a
      * request; the job may be freed by it. Not called for writer_run. */
     void (*done)(struct write_job *job);
     size_t rows;        /* 0 = a single write; else a batch of a bulk body with so many rows. Batches of a project keep
@@ -60,7 +63,11 @@ AMX_CHECK enum amx_status writer_start(struct db *db, size_t queue_limit, struct
 AMX_CHECK enum amx_status writer_submit(struct writer *writer, struct write_job *job);
 /* Submits and waits; for threads of our own (trainers, start-up), never for HTTP threads or inside apply/done. */
 AMX_CHECK enum amx_status writer_run(struct writer *writer, struct write_job *job);
-/* Called once, in the writer's thread, after an fsync error: nothing can be trusted to reach the disk by this process
+/* Does the job now, in the calling thread, if nobody writes, nothing waits and the disk has been quick of late; done() has
+ * run when it returns true. False: nothing has happened, writer_submit it. The caller waits for the disk, so nothing may
+ * depend on it meanwhile; never inside apply/done. Any thread. */
+AMX_CHECK bool writer_run_here(struct writer *writer, struct write_job *job);
+/* Called once, in the writer's thread or in its place, after an fsync error: nothing can be trusted to reach the disk by this process
  * any more. All later writes are refused (AMX_IO). The service ends the process with 75 so that a new one recovers.
  * Before submitting. */
 void writer_on_fatal(struct writer *writer, void (*fatal)(void *context), void *context);

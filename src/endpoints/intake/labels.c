@@ -283,6 +283,7 @@ static void post_one(struct http_request *rq, const char *body, size_t n)
     l->write.compose = compose_label;
     l->write.committed = committed_label;
     l->write.failed = failed_label;
+    l->write.is_small = true;
     write_submit(rq, &l->write);
 }
 

@@ -18,180 +18,23 @@
 #include "util/clock.h"
 #include "util/error.h"
 #include "work/writer.h"
-
-struct bench {
-    char folder[64], path[96];
-    struct store *store;
-    struct writer *writer;
-    struct amx_error err;
-    int64_t project;
-};
-
-static struct slice text(const char *s)
-{
-    return (struct slice){s, strlen(s)};
-}
-
-static void remove_files(const struct bench *b)
-{
-    static const char *const ends[] = {"", "-wal", "-shm", ".lock"};
-    char path[128];
-
-    for (size_t i = 0; i < sizeof(ends) / sizeof(ends[0]); i++) {
-        (void)snprintf(path, sizeof(path), "%s%s", b->path, ends[i]);
-        (void)unlink(path); /* may not be there */
-    }
-    (void)rmdir(b->folder);
-}
-
-static void setup(struct bench *b, size_t queue_limit)
-{
-    struct slice classes[2] = {text("a"), text("b")};
-    struct project_new project = {.name = text("p"), .classes = classes, .n_classes = 2, .now_ms = 1};
-
-    memset(b, 0, sizeof(*b));
-    (void)snprintf(b->folder, sizeof(b->folder), "/dev/shm/annotmix-writer-XXXXXX");
-    if (mkdtemp(b->folder) == NULL) {
-        (void)snprintf(b->folder, sizeof(b->folder), "/tmp/annotmix-writer-XXXXXX");
-        if (mkdtemp(b->folder) == NULL)
-            exit(2);
-    }
-    (void)snprintf(b->path, sizeof(b->path), "%s/x.db", b->folder);
-    if (store_open(b->path, NULL, &b->store, &b->err) != AMX_OK ||
-        projects_insert(store_writer(b->store), &project, &b->project, &b->err) != AMX_OK ||
-        writer_start(store_writer(b->store), queue_limit, &b->writer, &b->err) != AMX_OK) {
-        fprintf(stderr, "test_writer: %s\n", b->err.text);
-        exit(2);
-    }
-}
-
-static void teardown(struct bench *b)
-{
-    writer_halt(b->writer);
-    writer_free(b->writer);
-    store_close(b->store);
-    remove_files(b);
-}
-
-/* ---- jobs ---- */
-
-struct counted {
-    struct write_job job;
-    struct bench *bench;
-    const char *key;       /* meta row to write */
-    enum amx_status fails; /* after writing it */
-    atomic_int *done, *at; /* counts the jobs that are over; where this one was in the order */
-    int order;
-    char annotator[16];
-};
-
-static enum amx_status write_row(struct db *db, struct write_job *job)
-{
-    struct counted *c = (struct counted *)job;
-    enum amx_status status = meta_set(db, c->key, text("1"), &job->error);
-
-    if (status == AMX_OK && c->fails != AMX_OK)
-        return error_set(&job->error, c->fails, "asked to fail");
-    return status;
-}
-
-static void is_done(struct write_job *job)
-{
-    struct counted *c = (struct counted *)job;
-
-    c->order = c->at != NULL ? ++*c->at : 0;
-    ++*c->done;
-}
-
-/* A job that holds the thread until it is let go, so that others queue behind it. */
-struct gate {
-    struct write_job job;
-    pthread_mutex_t mu;
-    pthread_cond_t moved;
-    bool entered, open;
-};
-
-static enum amx_status wait_at_gate(struct db *db, struct write_job *job)
-{
-    struct gate *gate = (struct gate *)job;
-
-    (void)db;
-    (void)pthread_mutex_lock(&gate->mu);
-    gate->entered = true;
-    (void)pthread_cond_broadcast(&gate->moved);
-    while (!gate->open)
-        (void)pthread_cond_wait(&gate->moved, &gate->mu);
-    (void)pthread_mutex_unlock(&gate->mu);
-    return AMX_OK;
-}
-
-static void ignore(struct write_job *job)
-{
-    (void)job;
-}
-
-static void close_gate(struct gate *gate, struct writer *writer)
-{
-    memset(gate, 0, sizeof(*gate));
-    (void)pthread_mutex_init(&gate->mu, NULL);
-    (void)pthread_cond_init(&gate->moved, NULL);
-    gate->job.apply = wait_at_gate;
-    gate->job.done = ignore;
-    CHECK_INT(writer_submit(writer, &gate->job), AMX_OK);
-    (void)pthread_mutex_lock(&gate->mu);
-    while (!gate->entered)
-        (void)pthread_cond_wait(&gate->moved, &gate->mu);
-    (void)pthread_mutex_unlock(&gate->mu);
-}
-
-static void open_gate(struct gate *gate)
-{
-    (void)pthread_mutex_lock(&gate->mu);
-    gate->open = true;
-    (void)pthread_cond_broadcast(&gate->moved);
-    (void)pthread_mutex_unlock(&gate->mu);
-}
-
-/* Everything queued so far is over when this returns: it goes last in its lane, and a group ends as a whole. */
-static void settle(struct bench *b, atomic_int *done, int n)
-{
-    struct counted last = {.job = {.apply = write_row}, .key = "settle"};
-
-    while (*done < n) {
-        enum amx_status status = writer_run(b->writer, &last.job);
-        CHECK(status == AMX_OK || status == AMX_FULL || status == AMX_IO || status == AMX_CORRUPT ||
-              status == AMX_BUSY);
-    }
-}
-
-static bool has_row(struct bench *b, const char *key)
-{
-    struct db *db = NULL;
-    struct buf value = BUF_INIT(100);
-    enum amx_status status = store_reader_get(b->store, &db, &b->err);
-
-    CHECK_INT(status, AMX_OK);
-    status = meta_get(db, key, &value, &b->err);
-    buf_done(&value);
-    store_reader_put(b->store, db);
-    return status == AMX_OK;
-}
+#include "writer_bench.h"
 
 /* ---- tests ---- */
 
 TEST(writer_run_tells_what_became_of_the_job)
 {
     struct bench b;
-    struct counted good = {.job = {.apply = write_row}, .key = "good"};
-    struct counted bad = {.job = {.apply = write_row}, .key = "bad", .fails = AMX_CONFLICT};
+    struct counted good = {.job = {.apply = bench_write_row}, .key = "good"};
+    struct counted bad = {.job = {.apply = bench_write_row}, .key = "bad", .fails = AMX_CONFLICT};
 
-    setup(&b, 0);
+    bench_open(&b, 0);
     CHECK_INT(writer_run(b.writer, &good.job), AMX_OK);
     CHECK_INT(writer_run(b.writer, &bad.job), AMX_CONFLICT);
     CHECK_STR(bad.job.error.text, "asked to fail");
-    CHECK(has_row(&b, "good"));
-    CHECK(!has_row(&b, "bad"));
-    teardown(&b);
+    CHECK(bench_has_row(&b, "good"));
+    CHECK(!bench_has_row(&b, "bad"));
+    bench_close(&b);
 }
 
 TEST(writer_undoes_only_the_jobs_that_fail)
@@ -206,26 +49,26 @@ TEST(writer_undoes_only_the_jobs_that_fail)
     atomic_int done = 0;
     struct writer_stats before, after;
 
-    setup(&b, 0);
-    close_gate(&gate, b.writer);
+    bench_open(&b, 0);
+    gate_close(&gate, b.writer);
     writer_get_stats(b.writer, &before);
     for (int i = 0; i < N; i++) {
         (void)snprintf(keys[i], sizeof(keys[i]), "k%d", i);
-        jobs[i] = (struct counted){.job = {.apply = write_row, .done = is_done, .project_id = i % 3},
+        jobs[i] = (struct counted){.job = {.apply = bench_write_row, .done = bench_is_done, .project_id = i % 3},
                                    .key = keys[i],
                                    .fails = i % 4 == 0 ? AMX_INVALID : AMX_OK,
                                    .done = &done};
         CHECK_INT(writer_submit(b.writer, &jobs[i].job), AMX_OK);
     }
-    open_gate(&gate);
-    settle(&b, &done, N);
+    gate_open(&gate);
+    bench_settle(&b, &done, N);
     writer_get_stats(b.writer, &after);
     CHECK(after.groups < before.groups + N); /* they shared transactions */
     for (int i = 0; i < N; i++) {
         CHECK_INT(jobs[i].job.status, i % 4 == 0 ? AMX_INVALID : AMX_OK);
-        CHECK(has_row(&b, keys[i]) == (i % 4 != 0));
+        CHECK(bench_has_row(&b, keys[i]) == (i % 4 != 0));
     }
-    teardown(&b);
+    bench_close(&b);
 }
 
 TEST(writer_queue_has_an_end)
@@ -236,18 +79,18 @@ TEST(writer_queue_has_an_end)
     atomic_int done = 0;
     struct writer_stats stats;
 
-    setup(&b, 3);
-    close_gate(&gate, b.writer);
+    bench_open(&b, 3);
+    gate_close(&gate, b.writer);
     for (int i = 0; i < 4; i++) {
-        jobs[i] = (struct counted){.job = {.apply = write_row, .done = is_done}, .key = "x", .done = &done};
+        jobs[i] = (struct counted){.job = {.apply = bench_write_row, .done = bench_is_done}, .key = "x", .done = &done};
         CHECK_INT(writer_submit(b.writer, &jobs[i].job), i < 3 ? AMX_OK : AMX_BUSY);
     }
     writer_get_stats(b.writer, &stats);
     CHECK_INT(stats.queue_depth, 3);
-    open_gate(&gate);
-    settle(&b, &done, 3);
+    gate_open(&gate);
+    bench_settle(&b, &done, 3);
     CHECK_INT(done, 3);
-    teardown(&b);
+    bench_close(&b);
 }
 
 /* A hundred batches of one project wait; a single write of the same project and one of another come last. */
@@ -262,30 +105,30 @@ TEST(writer_lets_single_writes_pass_batches)
     struct counted same, other;
     atomic_int done = 0, at = 0;
 
-    setup(&b, 0);
-    close_gate(&gate, b.writer);
+    bench_open(&b, 0);
+    gate_close(&gate, b.writer);
     for (int i = 0; i < BATCHES; i++) {
-        batches[i] = (struct counted){.job = {.apply = write_row, .done = is_done, .project_id = 1, .rows = 1000},
+        batches[i] = (struct counted){.job = {.apply = bench_write_row, .done = bench_is_done, .project_id = 1, .rows = 1000},
                                       .key = "batch",
                                       .done = &done,
                                       .at = &at};
         CHECK_INT(writer_submit(b.writer, &batches[i].job), AMX_OK);
     }
     same = (struct counted){
-        .job = {.apply = write_row, .done = is_done, .project_id = 1}, .key = "s", .done = &done, .at = &at};
-    other = (struct counted){.job = {.apply = write_row, .done = is_done, .project_id = 2, .rows = 1000},
+        .job = {.apply = bench_write_row, .done = bench_is_done, .project_id = 1}, .key = "s", .done = &done, .at = &at};
+    other = (struct counted){.job = {.apply = bench_write_row, .done = bench_is_done, .project_id = 2, .rows = 1000},
                              .key = "o",
                              .done = &done,
                              .at = &at};
     CHECK_INT(writer_submit(b.writer, &same.job), AMX_OK);
     CHECK_INT(writer_submit(b.writer, &other.job), AMX_OK);
-    open_gate(&gate);
-    settle(&b, &done, BATCHES + 2);
+    gate_open(&gate);
+    bench_settle(&b, &done, BATCHES + 2);
     CHECK(same.order <= WRITER_BULK_ROWS / 1000 + 2);
     CHECK(other.order <= WRITER_BULK_ROWS / 1000 + 2);
     for (int i = 1; i < BATCHES; i++)
         CHECK(batches[i].order > batches[i - 1].order); /* batches keep their order */
-    teardown(&b);
+    bench_close(&b);
 }
 
 static void limit_files(rlim_t bytes)
@@ -301,17 +144,17 @@ TEST(writer_goes_read_only_when_full_and_comes_back)
 {
     struct bench b;
     struct writer_stats stats;
-    struct counted job = {.job = {.apply = write_row}, .key = "after"};
+    struct counted job = {.job = {.apply = bench_write_row}, .key = "after"};
     static char key[8001];
     enum amx_status status = AMX_OK;
     int written = 0;
 
-    setup(&b, 0);
+    bench_open(&b, 0);
     (void)signal(SIGXFSZ, SIG_IGN); /* a file over the limit is then an error of write() */
     limit_files(1000000);
     memset(key, 'k', sizeof(key) - 1);
     for (; written < 500 && status == AMX_OK; written++) {
-        struct counted big = {.job = {.apply = write_row}, .key = key};
+        struct counted big = {.job = {.apply = bench_write_row}, .key = key};
         key[written / 20] = (char)('a' + written % 20); /* another one each time */
         status = writer_run(b.writer, &big.job);
     }
@@ -322,7 +165,7 @@ TEST(writer_goes_read_only_when_full_and_comes_back)
     CHECK_INT(stats.why, AMX_FULL);
     CHECK_INT(writer_run(b.writer, &job.job), AMX_FULL);
     CHECK_INT(writer_submit(b.writer, &job.job), AMX_FULL);
-    CHECK(!has_row(&b, "after"));
+    CHECK(!bench_has_row(&b, "after"));
     limit_files(RLIM_INFINITY);
     /* Five seconds are over for the program's clock; the thread looks at it when it wakes by itself. */
     clock_test_advance_ms(6000);
@@ -332,9 +175,9 @@ TEST(writer_goes_read_only_when_full_and_comes_back)
     } while (stats.read_only);
     CHECK_INT(stats.why, AMX_OK);
     CHECK_INT(writer_run(b.writer, &job.job), AMX_OK);
-    CHECK(has_row(&b, "after"));
+    CHECK(bench_has_row(&b, "after"));
     CHECK_INT(store_check(b.store, NULL, &b.err), AMX_OK);
-    teardown(&b);
+    bench_close(&b);
 }
 
 static enum amx_status claim_corruption(struct db *db, struct write_job *job)
@@ -348,14 +191,14 @@ TEST(writer_stays_read_only_when_corrupt)
     struct bench b;
     struct writer_stats stats;
     struct write_job bad = {.apply = claim_corruption};
-    struct counted job = {.job = {.apply = write_row}, .key = "x"};
+    struct counted job = {.job = {.apply = bench_write_row}, .key = "x"};
 
-    setup(&b, 0);
+    bench_open(&b, 0);
     CHECK_INT(writer_run(b.writer, &bad), AMX_CORRUPT);
     writer_get_stats(b.writer, &stats);
     CHECK(stats.read_only);
     CHECK_INT(writer_run(b.writer, &job.job), AMX_CORRUPT);
-    teardown(&b);
+    bench_close(&b);
 }
 
 /* When the transaction is lost, everybody in the group is told to send it again. */
@@ -370,22 +213,22 @@ TEST(writer_tells_the_whole_group_when_it_is_lost)
     struct bench b;
     struct gate gate;
     atomic_int done = 0;
-    struct counted before = {.job = {.apply = write_row, .done = is_done}, .key = "before", .done = &done};
-    struct counted bad = {.job = {.apply = lose_transaction, .done = is_done}, .key = "bad", .done = &done};
-    struct counted after = {.job = {.apply = write_row, .done = is_done}, .key = "after", .done = &done};
+    struct counted before = {.job = {.apply = bench_write_row, .done = bench_is_done}, .key = "before", .done = &done};
+    struct counted bad = {.job = {.apply = lose_transaction, .done = bench_is_done}, .key = "bad", .done = &done};
+    struct counted after = {.job = {.apply = bench_write_row, .done = bench_is_done}, .key = "after", .done = &done};
 
-    setup(&b, 0);
-    close_gate(&gate, b.writer);
+    bench_open(&b, 0);
+    gate_close(&gate, b.writer);
     CHECK_INT(writer_submit(b.writer, &before.job), AMX_OK);
     CHECK_INT(writer_submit(b.writer, &bad.job), AMX_OK);
     CHECK_INT(writer_submit(b.writer, &after.job), AMX_OK);
-    open_gate(&gate);
-    settle(&b, &done, 3);
+    gate_open(&gate);
+    bench_settle(&b, &done, 3);
     CHECK_INT(before.job.status, AMX_BUSY);
     CHECK_INT(bad.job.status, AMX_IO);
     CHECK_INT(after.job.status, AMX_BUSY);
-    CHECK(!has_row(&b, "before") && !has_row(&b, "after"));
-    teardown(&b);
+    CHECK(!bench_has_row(&b, "before") && !bench_has_row(&b, "after"));
+    bench_close(&b);
 }
 
 /* ---- jobs that are applied together ---- */
@@ -415,7 +258,7 @@ static enum amx_status write_alike(struct db *db, struct write_job *first, size_
         struct counted *c = (struct counted *)job;
         job->status = c->fails;
         if (c->fails == AMX_OK)
-            CHECK_INT(meta_set(db, c->key, text("together"), err), AMX_OK);
+            CHECK_INT(meta_set(db, c->key, bench_text("together"), err), AMX_OK);
         else
             job->status = error_set(&job->error, c->fails, "asked to fail");
     }
@@ -433,19 +276,19 @@ static void run_alike(struct bench *b, bool beside, enum amx_status fails, bool 
     memset(&alike, 0, sizeof(alike));
     alike.fails = fails;
     alike.loses = loses;
-    setup(b, 0);
-    close_gate(&gate, b->writer);
+    bench_open(b, 0);
+    gate_close(&gate, b->writer);
     for (int i = beside ? 0 : 1; i < (beside ? ALIKE + 2 : ALIKE + 1); i++, n++) {
         (void)snprintf(alike.keys[i], sizeof(alike.keys[i]), "k%d", i);
         alike.counted[i] = (struct counted){
-            .job = {.apply = write_row, .done = is_done}, .key = alike.keys[i], .done = &alike.done};
+            .job = {.apply = bench_write_row, .done = bench_is_done}, .key = alike.keys[i], .done = &alike.done};
         if (i > 0 && i <= ALIKE)
             alike.counted[i].job.together = write_alike;
         if (i == 3)
             alike.counted[i].fails = AMX_INVALID;
         CHECK_INT(writer_submit(b->writer, &alike.counted[i].job), AMX_OK);
     }
-    open_gate(&gate);
+    gate_open(&gate);
     while (alike.done < n) /* nothing else may join their group */
         (void)sched_yield();
 }
@@ -470,12 +313,12 @@ static void check_alike(bool beside, enum amx_status fails, const char *value)
     CHECK_INT(alike.together, ALIKE);
     for (int i = 1; i <= ALIKE; i++) {
         CHECK_INT(alike.counted[i].job.status, i == 3 ? AMX_INVALID : AMX_OK);
-        CHECK(i == 3 ? !has_row(&b, alike.keys[i]) : row_is(&b, i, value));
+        CHECK(i == 3 ? !bench_has_row(&b, alike.keys[i]) : row_is(&b, i, value));
     }
     CHECK_STR(alike.counted[3].job.error.text, "asked to fail");
     if (beside)
         CHECK(row_is(&b, 0, "1") && row_is(&b, ALIKE + 1, "1"));
-    teardown(&b);
+    bench_close(&b);
 }
 
 TEST(writer_applies_jobs_of_a_kind_together)
@@ -491,24 +334,24 @@ TEST(writer_applies_jobs_of_each_project_together)
     struct gate gate;
 
     memset(&alike, 0, sizeof(alike));
-    setup(&b, 0);
-    close_gate(&gate, b.writer);
+    bench_open(&b, 0);
+    gate_close(&gate, b.writer);
     for (int i = 0; i < 6; i++) {
         (void)snprintf(alike.keys[i], sizeof(alike.keys[i]), "k%d", i);
         alike.counted[i] = (struct counted){
-            .job = {.apply = write_row, .together = write_alike, .done = is_done, .project_id = 7 + i % 2},
+            .job = {.apply = bench_write_row, .together = write_alike, .done = bench_is_done, .project_id = 7 + i % 2},
             .key = alike.keys[i],
             .done = &alike.done};
         CHECK_INT(writer_submit(b.writer, &alike.counted[i].job), AMX_OK);
     }
-    open_gate(&gate);
+    gate_open(&gate);
     while (alike.done < 6)
         (void)sched_yield();
     CHECK_INT(alike.calls, 2);
     CHECK_INT(alike.together, 3);
     for (int i = 0; i < 6; i++)
         CHECK(alike.counted[i].job.status == AMX_OK && row_is(&b, i, "together"));
-    teardown(&b);
+    bench_close(&b);
 }
 
 TEST(writer_applies_jobs_one_by_one_when_they_fail_together)
@@ -525,9 +368,9 @@ TEST(writer_tells_the_whole_group_when_jobs_lose_it_together)
     CHECK_INT(alike.calls, 1);
     for (int i = 0; i < ALIKE + 2; i++) {
         CHECK_INT(alike.counted[i].job.status, i == 3 ? AMX_INVALID : AMX_BUSY);
-        CHECK(!has_row(&b, alike.keys[i]));
+        CHECK(!bench_has_row(&b, alike.keys[i]));
     }
-    teardown(&b);
+    bench_close(&b);
 }
 
 TEST(writer_stop_finishes_what_waits)
@@ -537,15 +380,15 @@ TEST(writer_stop_finishes_what_waits)
     static struct counted jobs[1000];
     atomic_int done = 0;
 
-    setup(&b, 0);
-    close_gate(&gate, b.writer);
+    bench_open(&b, 0);
+    gate_close(&gate, b.writer);
     for (int i = 0; i < 1000; i++) {
         jobs[i] = (struct counted){
-            .job = {.apply = write_row, .done = is_done, .project_id = i % 7}, .key = "x", .done = &done};
+            .job = {.apply = bench_write_row, .done = bench_is_done, .project_id = i % 7}, .key = "x", .done = &done};
         CHECK_INT(writer_submit(b.writer, &jobs[i].job), AMX_OK);
     }
-    open_gate(&gate);
-    teardown(&b);
+    gate_open(&gate);
+    bench_close(&b);
     CHECK_INT(done, 1000);
     for (int i = 0; i < 1000; i++)
         CHECK_INT(jobs[i].job.status, AMX_OK);
@@ -557,16 +400,16 @@ TEST(writer_tells_how_long_it_has_been_at_one_thing)
     struct gate gate;
     struct writer_stats stats = {.busy_seconds = 0};
 
-    setup(&b, 0);
-    close_gate(&gate, b.writer); /* a job that does not come back */
+    bench_open(&b, 0);
+    gate_close(&gate, b.writer); /* a job that does not come back */
     while (stats.busy_seconds <= 0.002)
         writer_get_stats(b.writer, &stats);
-    open_gate(&gate);
+    gate_open(&gate);
     while (stats.busy_seconds > 0) /* it goes to sleep again */
         writer_get_stats(b.writer, &stats);
     writer_get_stats(b.writer, &stats); /* the figures of that call may be older than its sleep */
     CHECK(stats.groups >= 1);
-    teardown(&b);
+    bench_close(&b);
 }
 
 /* ---- idle work ---- */
@@ -591,16 +434,16 @@ TEST(writer_does_idle_work_until_nothing_is_left)
 {
     struct bench b;
     static struct idle idle;
-    struct counted job = {.job = {.apply = write_row}, .key = "x"};
+    struct counted job = {.job = {.apply = bench_write_row}, .key = "x"};
 
-    setup(&b, 0);
+    bench_open(&b, 0);
     idle.left = 5;
     CHECK_INT(writer_on_idle(b.writer, idle_work, &idle), AMX_OK);
     CHECK_INT(writer_run(b.writer, &job.job), AMX_OK);
     while (idle.left > 0 || idle.calls < 6)
         (void)usleep(5000); /* its own thread gets there; nothing here is timed */
-    CHECK(has_row(&b, "idle"));
-    teardown(&b);
+    CHECK(bench_has_row(&b, "idle"));
+    bench_close(&b);
 }
 
 /* ---- many threads, and a recount ---- */
@@ -622,8 +465,8 @@ static enum amx_status apply_label(struct db *db, struct write_job *job)
     struct labelling *l = (struct labelling *)job;
     struct changes ch;
     struct label_result r;
-    struct label_put put = {.instance = text(l->instance),
-                            .annotator = text(l->annotator),
+    struct label_put put = {.instance = bench_text(l->instance),
+                            .annotator = bench_text(l->annotator),
                             .class_index = l->class_index,
                             .duration_ms = -1,
                             .create_instance = l->class_index == 0};
@@ -664,7 +507,7 @@ TEST(writer_counts_right_from_many_threads)
     struct project_row row;
     int64_t written = 0, unknown = 0;
 
-    setup(&b, 0);
+    bench_open(&b, 0);
     for (int i = 0; i < THREADS; i++) {
         labellers[i] = (struct labeller){.bench = &b, .number = i};
         CHECK(pthread_create(&threads[i], NULL, label_often, &labellers[i]) == 0);
@@ -684,5 +527,5 @@ TEST(writer_counts_right_from_many_threads)
     CHECK_INT(row.counts.instances, EACH / 2);
     project_row_done(&row);
     CHECK_INT(store_check(b.store, NULL, &b.err), AMX_OK);
-    teardown(&b);
+    bench_close(&b);
 }
