@@ -19,6 +19,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "store/pieces.h"
 #include "util/error.h"
 
 enum {
@@ -112,11 +113,14 @@ static enum amx_status fail(struct db *db, int rc, struct amx_error *err)
 
 /* ---- open and close ---- */
 
+static const char *writer_vfs; /* written once */
+
 /* Once per process, before SQLite is used: without statistics an allocation takes no lock. A label costs a dozen of
  * them. */
 static void configure_process(void)
 {
     (void)sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0); /* refused when SQLite runs already: then it is only slower */
+    writer_vfs = pieces_register();
 }
 
 static int count_frames(void *context, sqlite3 *handle, const char *name, int frames)
@@ -209,7 +213,7 @@ static enum amx_status open_handle(struct db *db, const char *path, enum db_role
     flags |= role == DB_READER ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE;
     if (create)
         flags |= SQLITE_OPEN_CREATE;
-    int rc = sqlite3_open_v2(path, &db->handle, flags, NULL);
+    int rc = sqlite3_open_v2(path, &db->handle, flags, role == DB_WRITER ? writer_vfs : NULL);
     if (rc == SQLITE_OK)
         return configure(db, role, err);
     return error_set(err, status_of(rc), "cannot open %s: %s", path,

@@ -1,8 +1,8 @@
 /* db.h - the seam over SQLite: connections, prepared statements, transactions, and one mapping of result codes to
  * statuses.
  *
- * Only src/store includes <sqlite3.h>, and in it only db.c and store*.c. Everything else speaks this interface, which
- * holds nothing that PostgreSQL has not.
+ * Only src/store includes <sqlite3.h>, and in it only db.c, pieces.c and library.c. Everything else speaks this
+ * interface, which holds nothing that PostgreSQL has not.
  *
  *     DB_STMT(s);
  *     if (db_use(db, SELECT_NAME, &s, err) != AMX_OK) ...
